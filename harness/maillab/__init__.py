@@ -1,0 +1,1 @@
+"""A test harness and reference mail lab on real Postfix; see README.md."""

@@ -1,0 +1,1 @@
+"""The Docker engine: images, Compose, one channel into a container, cleaning up."""

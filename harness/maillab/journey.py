@@ -1,0 +1,345 @@
+"""The events of all hosts in, the way of each message out.
+
+Legs are joined where a program told so ("queued as", "forwarded as",
+"notification:", ``orig_id=``), else by Message-ID. Events of one host must
+stand in the order it logged them; how the hosts are interleaved makes no
+difference.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from maillab.history import History, Leg, Queued, Stored, Submission, names, reach
+from maillab.maillog import (
+    Accepted,
+    Active,
+    Connected,
+    Delivery,
+    Discarded,
+    Event,
+    Held,
+    MessageId,
+    Notified,
+    PickedUp,
+)
+
+__all__ = ["Finding", "History", "Journey", "Journeys", "Leg", "Queued", "Stored", "Submission"]
+
+# A leg, the wake-up before its attempt, the next host, the queue id there.
+_Hop = tuple[Leg, int, str, str]
+
+
+class Journeys:
+    """Every leg of a history, joined; built once, in time linear in the events."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.legs: list[Leg] = []
+        self._lives: dict[tuple[str, str], list[Leg]] = defaultdict(list)
+        self._of_message: dict[str, list[Leg]] = defaultdict(list)
+        self._roots: dict[int, list[Leg]] = defaultdict(list)
+        # Recipients of one transaction, here one attempt, share the leg at the next hop.
+        self._followed: dict[_Hop, Leg | None] = {}
+        hand_overs = self._gather()
+        for leg in self.legs:
+            self._of_message[leg.message_id].append(leg)
+        for mail in history.submissions:
+            if mail.outcome != "refused" and (first := self._first(mail)):
+                first.parent, first.told = mail, mail.outcome == "acknowledged"
+                self._roots[mail.number].append(first)
+        for leg, woken, event in hand_overs:
+            self._follow(leg, woken, event)
+        for leg, woken, event in hand_overs:
+            self._follow_untold(leg, woken, event)
+        for leg in self.legs:
+            if leg.parent is None and leg.message_id:
+                self._rejoin(leg)
+
+    def of(self, submission: Submission) -> Journey:
+        """The way of one message, as far as it is known."""
+        return Journey(submission, self, self._roots.get(submission.number, []))
+
+    def leg_of(self, copy: Stored) -> Leg | None:
+        """The leg that stored a copy; the first, where nothing tells them apart."""
+        lives = self._lives.get((copy.host, copy.queue_id), [])
+        same = [leg for leg in lives if leg.message_id == copy.message_id]
+        if copy.message_id and not same:
+            # What is in Received is not always the queue id it was delivered under.
+            legs = self._of_message.get(copy.message_id, [])
+            same = [leg for leg in legs if leg.host == copy.host]
+        return next(iter(same or lives), None)
+
+    def _gather(self) -> list[tuple[Leg, int, Event]]:
+        """Put every event into its leg; give the hand-overs, each with its activation."""
+        hand_overs: list[tuple[Leg, int, Event]] = []
+        verdicts: dict[tuple[str, str, int], list[Event]] = defaultdict(list)
+        for event in self.history.events:
+            session = event.host, event.program, event.pid
+            if not event.queue_id:
+                # A rule that fires at the first RCPT TO fires before there is a queue id.
+                if isinstance(event, Connected):
+                    verdicts.pop(session, None)
+                elif isinstance(event, Discarded | Held):
+                    verdicts[session].append(event)
+                continue
+            leg = self._life(event)
+            leg.add(event)
+            for verdict in verdicts.pop(session, ()):
+                leg.add(verdict)
+            if isinstance(event, Delivery | Notified | PickedUp):
+                hand_overs.append((leg, leg.woken, event))
+        return hand_overs
+
+    def _life(self, event: Event) -> Leg:
+        lives = self._lives[event.host, event.queue_id]
+        if not lives and isinstance(event, Active) and (moved := self._renamed(event)):
+            moved.queue_id = event.queue_id
+            lives.append(moved)
+        if not lives or lives[-1].ends_before(event):
+            lives.append(Leg(event.host, event.queue_id))
+            self.legs.append(lives[-1])
+        return lives[-1]
+
+    def _renamed(self, event: Active) -> Leg | None:
+        """Find the leg whose queue file was moved and got this id for its new inode.
+
+        postsuper(1) keeps what stands before the inode, the microseconds.
+        """
+        for leg in self.legs:
+            before, now = (leg.host, leg.queue_id[:5]), (event.host, event.queue_id[:5])
+            same = (leg.sender, leg.size, leg.nrcpt) == (event.sender, event.size, event.nrcpt)
+            if before == now and same and leg.state == "alive":
+                return leg
+        return None
+
+    def _first(self, mail: Submission) -> Leg | None:
+        """Find the leg that a submission began."""
+        ours = mail.probe.message_id
+        if mail.queue_id:
+            return _unclaimed(self._lives[mail.host, mail.queue_id], ours, mail.after_seq)
+        began = PickedUp if mail.via == "sendmail" else Accepted
+        for leg in self._of_message.get(ours, []) if ours else self.legs:
+            if leg.host == mail.host and leg.parent is None and leg.born > mail.after_seq:
+                # cleanup(8) makes up a Message-ID out of the queue id.
+                given = f"{leg.queue_id}@" in leg.message_id
+                if isinstance(leg.events[0], began) and (ours or given):
+                    return leg
+        return None
+
+    def _follow(self, leg: Leg, woken: int, event: Event) -> None:
+        match event:
+            case PickedUp(orig_id=old) if old:
+                lives = self._lives.get((event.host, old), [])
+                for parent in [life for life in lives if life.born < event.seq][-1:]:
+                    parent.state = "requeued"
+                    parent.hand_on("requeued", leg, event)
+            case Notified():
+                leg.hand_on(event.kind, self._announced(event, event.notice_queue_id), event)
+            case Delivery() if event.forwarded_as:
+                leg.hand_on("forwarded", self._announced(event, event.forwarded_as), event)
+            case Delivery() if event.next_queue_id and (host := self.history.next_host(event)):
+                lives = self._lives.get((host, event.next_queue_id), [])
+                self._hop(leg, (leg, woken, host, event.next_queue_id), lives, event)
+
+    def _follow_untold(self, leg: Leg, woken: int, event: Event) -> None:
+        """Follow a hop whose reply tells no queue id, to what is left by then."""
+        match event:
+            case Delivery(status="sent", next_queue_id="") if leg.message_id:
+                host = self.history.next_host(event)
+                lives = [
+                    other
+                    for other in self._of_message[leg.message_id]
+                    if other.host == host and isinstance(other.events[0], Accepted)
+                    if not leg.descends_from(other)
+                ]
+                # A filter on the host itself may have swallowed it.
+                if host and (host != leg.host or _unclaimed(lives, leg.message_id)):
+                    self._hop(leg, (leg, woken, host, ""), lives, event)
+
+    def _hop(self, leg: Leg, hop: _Hop, lives: list[Leg], event: Event) -> None:
+        if hop not in self._followed:
+            self._followed[hop] = _unclaimed(lives, leg.message_id)
+        leg.hand_on("sent", self._followed[hop], event)
+
+    def _announced(self, event: Event, queue_id: str) -> Leg | None:
+        """Find the leg that a program of the same host says it made.
+
+        bounce(8) says so when cleanup(8) has the notice, from 3.11 on just before.
+        """
+        lives = self._lives.get((event.host, queue_id), [])
+        made = [leg for leg in lives if isinstance(leg.events[0], MessageId) and not leg.parent]
+        before = [leg for leg in made if leg.born < event.seq]
+        after = made if isinstance(event, Notified) else []
+        return next(iter(before[-1:] or after), None)
+
+    def _rejoin(self, leg: Leg) -> None:
+        """Find where an unannounced leg came from: same Message-ID, and a way to it."""
+        for other in self._of_message[leg.message_id]:
+            earlier = other.host != leg.host or other.born < leg.born
+            if earlier and not other.descends_from(leg):
+                ways = [event for event in other.events if self._leads(event, leg)]
+                if ways:
+                    other.hand_on("rejoined", leg, ways[0])
+                    leg.told = isinstance(ways[0], Delivery) and ways[0].status == "sent"
+                    return
+
+    def _leads(self, event: Event, leg: Leg) -> bool:
+        """Whether a program was given the message, or a next hop did not answer."""
+        first = leg.events[0]
+        client = first.client_address if isinstance(first, Accepted) else ""
+        if isinstance(event, Delivery) and event.status == "sent":
+            piped = event.service == "pipe" or event.reply.startswith("delivered to command")
+            by_sendmail = isinstance(first, PickedUp)
+            return piped and (by_sendmail or self.history.host_at(client, leg.host) == event.host)
+        return client != "" and self.history.next_host(event) == leg.host
+
+
+def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:
+    for leg in lives:
+        same = not (leg.message_id and message_id) or leg.message_id == message_id
+        if leg.parent is None and leg.born > after and same:
+            return leg
+    return None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Finding:
+    """The answer to a question about a message: true when something was found."""
+
+    sought: str
+    found: tuple[object, ...]
+    journey: Journey
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def __repr__(self) -> str:
+        if self.found:
+            return f"{self.sought}: {len(self.found)} found, first {self.found[0]!r}"
+        return f"never {self.sought}\n{self.journey.text()}"
+
+
+class Journey:
+    """One submission's way through the lab.
+
+    ``legs`` are those of the message itself, ``notices`` those of the notices
+    about it, and of notices about notices.
+    """
+
+    def __init__(self, submission: Submission, journeys: Journeys, roots: Iterable[Leg]) -> None:
+        self.submission = submission
+        self.legs = tuple(reach(roots, notices=False))
+        mail = set(self.legs)
+        self.notices = tuple(leg for leg in reach(roots, notices=True) if leg not in mail)
+        self._journeys = journeys
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """Every attempt for the message itself, leg by leg."""
+        return [attempt for leg in self.legs for attempt in leg.deliveries]
+
+    def delivered(self, host: str, mailbox: str = "") -> Finding:
+        """Whether a copy came to rest on a host, in a certain mailbox if one is named.
+
+        Mailboxes are looked into where the history has them, else the log is believed.
+        """
+        stored = self._journeys.history.stored
+        found: list[object] = []
+        if mailbox and stored is not None:
+            copies = [copy for copy in stored if (copy.host, copy.mailbox) == (host, mailbox)]
+            found += [copy for copy in copies if self._owns(copy)]
+        else:
+            kept = [last for leg in self.legs if leg.host == host for last in leg.kept]
+            found += [last for last in kept if not mailbox or names(last.to, mailbox)]
+        return self._finding("delivered", found, host=host, mailbox=mailbox)
+
+    def bounced(self, dsn: str = "", saying: str = "", recipient: str = "") -> Finding:
+        """Whether an attempt failed for good, or deferred mail got too old."""
+        attempts = [attempt for attempt in self.deliveries if attempt.status == "bounced"]
+        attempts += [last for leg in self.legs if leg.expired for last in leg.deferred()]
+        return self._attempts("bounced", attempts, dsn, saying, recipient)
+
+    def deferred(self, dsn: str = "", saying: str = "", recipient: str = "") -> Finding:
+        """Whether a recipient waits for another attempt: the last one says so."""
+        alive = [leg for leg in self.legs if leg.state == "alive" and not leg.expired]
+        attempts = [last for leg in alive for last in leg.deferred()]
+        return self._attempts("deferred", attempts, dsn, saying, recipient)
+
+    def rejected(self, code: int = 0, dsn: str = "", saying: str = "") -> Finding:
+        """Whether the first host refused the message, or one of its recipients."""
+        mail = self.submission
+        refusals = list(mail.rejections)
+        if mail.outcome == "refused":
+            refusals.append(("", mail.code, mail.dsn, mail.reply))
+        found = [
+            (who, was, status, text)
+            for who, was, status, text in refusals
+            if code in (0, was) and dsn in ("", status) and saying in text
+        ]
+        return self._finding("rejected", found, code=code, dsn=dsn, saying=saying)
+
+    def reached(self, host: str) -> Finding:
+        """Whether a host took the message, going by its own log or its next hop's reply."""
+        taken: list[object] = [leg for leg in self.legs if leg.host == host]
+        sent = [attempt for attempt in self.deliveries if attempt.status == "sent"]
+        taken += [attempt for attempt in sent if self._journeys.history.next_host(attempt) == host]
+        return self._finding("reached", taken, host=host)
+
+    def held_by(self, host: str) -> Finding:
+        """Whether it waits in a host's queue: on hold, or all that is left was deferred."""
+        found = [leg for leg in self.legs if leg.host == host and leg.waits()]
+        return self._finding("held by", found, host=host)
+
+    def at_rest(self, flushed: Mapping[str, int] | None = None) -> bool:
+        """Whether nothing more happens, notices included, without action from outside.
+
+        ``flushed`` says after which event a host's queue was last flushed.
+        """
+        if not self.legs:
+            return self.submission.outcome != "acknowledged"
+        since = flushed or {}
+        return all(
+            leg.rests(since.get(leg.host, -1)) and not leg.dangling
+            for leg in (*self.legs, *self.notices)
+        )
+
+    def text(self) -> str:
+        """The journey for human readers: who had it, what was tried, where it ended."""
+        mail = self.submission
+        to = ", ".join(mail.probe.recipients)
+        lines = [f"message {mail.number}, {mail.probe.message_id or 'no Message-ID'}, to {to}"]
+        lines.append(f"  from <{mail.probe.sender}> by {mail.via} to {mail.host}: {mail.outcome}")
+        lines[-1] += " ".join(["", *filter(None, (str(mail.code), mail.dsn, mail.reply))])
+        lines += [
+            f"  refused <{who}>: {code} {dsn} {why}" for who, code, dsn, why in mail.rejections
+        ]
+        for leg in self.legs:
+            if leg.parent is mail:
+                lines += leg.tell("  ")
+        if not self.legs and mail.outcome != "refused":
+            lines.append(f"  {mail.host} never logged it")
+        return "\n".join(lines)
+
+    def _owns(self, copy: Stored) -> bool:
+        leg = self._journeys.leg_of(copy)
+        return leg in self.legs if leg else copy.message_id == self.submission.probe.message_id
+
+    def _attempts(
+        self, verb: str, attempts: Iterable[Delivery], dsn: str, saying: str, recipient: str
+    ) -> Finding:
+        who = recipient.lower()
+        found = [
+            attempt
+            for attempt in attempts
+            if dsn in ("", attempt.dsn)
+            and saying in attempt.reply
+            and who in ("", attempt.to.lower(), attempt.orig_to.lower())
+        ]
+        return self._finding(verb, found, dsn=dsn, saying=saying, recipient=recipient)
+
+    def _finding(self, verb: str, found: Iterable[object], **wanted: object) -> Finding:
+        given = ", ".join(f"{name}={value!r}" for name, value in wanted.items() if value)
+        return Finding(f"{verb} ({given})", tuple(found), self)

@@ -1,0 +1,353 @@
+"""A running topology: hosts by role, waiting until mail has settled, reset."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+from maillab import ledger, topology
+from maillab.clock import Clock
+from maillab.engine import compose, images
+from maillab.engine.channel import Channel
+from maillab.engine.watchdog import Watchdog
+from maillab.errors import LabError, MaillabError, TimedOut
+from maillab.history import History
+from maillab.host import Host
+from maillab.journey import Journeys
+from maillab.ledger import Expected, Verdict
+from maillab.maillog import Event, Started
+from maillab.postfix import UNDER_WAY, MailHost
+from maillab.record import Mail, Record, Withheld
+from maillab.stream import Stream
+from maillab.topology import Topology
+
+Kind = TypeVar("Kind", bound=Event)
+
+_UP_WITHIN_S = 60.0
+_MARKS_WITHIN_S = 20.0
+# How long the mail under way at a scenario's end gets to come to rest.
+_QUIET_WITHIN_S = 15.0
+_AGENT_PROGRAMS = (
+    "smtpclient",
+    "smtpserver",
+    "middlebox",
+    "capture",
+    "dnsproxy",
+    "line",
+    "netqueue",
+    "netstate",
+    "packetfilter",
+)
+_POSTFIX_PROGRAMS = ("machine", "processes", "disk")
+
+
+class Lab:
+    """The hosts of one topology, up and running; ``lab.<role>`` is a host."""
+
+    def __init__(self, site: Topology, project: compose.Project, version: str) -> None:
+        self.topology = site
+        self.project = project
+        self.version = version
+        self.stream = Stream()
+        containers = project.containers
+        wanted = {role.agent_service for role in site.roles.values()}
+        missing = (wanted | {role.name for role in site.mail_hosts}) - set(containers)
+        if missing:
+            raise LabError(
+                f"{project.name} is not a whole lab: no {', '.join(sorted(missing))}; "
+                f"remove it with 'maillab down {project.name}'"
+            )
+        addresses = {
+            address: role.name
+            for role in site.mail_hosts
+            for address in role.addresses(project.net)
+        }
+        self.record = Record(self.stream, addresses)
+        self.hosts: dict[str, Host] = {}
+        self.clock = Clock(lambda: self.mail_hosts)
+        for role in site.roles.values():
+            agent = Channel(containers[role.agent_service], role.name, _AGENT_PROGRAMS)
+            if role.has_postfix:
+                container = containers[role.name]
+                postfix = Channel(container, role.name, _POSTFIX_PROGRAMS)
+                self.hosts[role.name] = MailHost(role, project.net, agent, postfix, self.record)
+                self.stream.follow(role.name, container)
+            else:
+                self.hosts[role.name] = Host(role, project.net, agent, self.record)
+
+    def __getattr__(self, name: str) -> MailHost:
+        # Typed as what most hosts are, so that scenarios need no casts.
+        hosts = self.__dict__.get("hosts", {})
+        if name not in hosts:
+            raise AttributeError(
+                f"{self.topology.name} has no host {name!r}; it has: {', '.join(hosts)}"
+            )
+        host: MailHost = hosts[name]
+        return host
+
+    @property
+    def mail_hosts(self) -> list[MailHost]:
+        """The hosts that run Postfix."""
+        return [host for host in self.hosts.values() if isinstance(host, MailHost)]
+
+    @property
+    def _present(self) -> list[MailHost]:
+        return [host for host in self.mail_hosts if not host.away]
+
+    def wait_until_up(self) -> None:
+        """Wait until every Postfix listens; raises LabError with what its container said."""
+        names = {host.name for host in self.mail_hosts}
+
+        def all_started() -> bool:
+            started = {event.host for event in self.stream.since() if isinstance(event, Started)}
+            return started == names
+
+        self.stream.wait(all_started, within_s=_UP_WITHIN_S, what="the start of every Postfix")
+        self.record.begin()
+
+    # What a scenario says.
+
+    def settle(
+        self, *mails: Mail, until: Callable[[], object] | None = None, within_s: float = 30.0
+    ) -> None:
+        """Wait until nothing more happens to the mail by itself, or ``until`` is true.
+
+        At rest is what was delivered, bounced (its notices, too), refused, put on
+        hold, or deferred since the last flush. With no mail named, all of it. On
+        return every host's log has been read up to now, so that "nothing reached
+        it" is a fact. Raises TimedOut with the journeys and the logs' tails.
+        """
+        submissions = [mail.submission for mail in mails] or self.record.submissions
+
+        def at_rest() -> bool:
+            journeys = Journeys(self.record.history())
+            return all(journeys.of(one).at_rest(self.record.flushed) for one in submissions)
+
+        def state() -> str:
+            journeys = Journeys(self.record.history())
+            return "".join(journeys.of(one).text() + "\n" for one in submissions)
+
+        def settled() -> bool:
+            return bool(until and until()) or (at_rest() and self._quiet())
+
+        self.stream.wait(
+            settled,
+            within_s=within_s,
+            what="the mail's coming to rest",
+            state=state,
+            announced=False,
+        )
+        self.mark()
+
+    def wait_for(
+        self,
+        kind: type[Kind],
+        *,
+        host: Host | None = None,
+        saying: str = "",
+        within_s: float = 30.0,
+    ) -> Kind:
+        """Wait for a log line of a kind since the scenario began; returns the first."""
+
+        def logged() -> Kind | None:
+            for event in self.stream.since(self.record.begun):
+                here = host is None or event.host == host.name
+                if here and isinstance(event, kind) and saying in event.text:
+                    return event
+            return None
+
+        what = f"{kind.__name__} {saying!r} on {host.name if host else 'any host'}"
+        return self.stream.wait(logged, within_s=within_s, what=what)
+
+    def events(self, kind: type[Kind], host: Host | None = None) -> list[Kind]:
+        """The events of a kind since the scenario began, all logs read up to now."""
+        self.mark()
+        return [
+            event
+            for event in self.stream.since(self.record.begun)
+            if isinstance(event, kind) and (host is None or event.host == host.name)
+        ]
+
+    def expects(
+        self, *, because: str, lost: int = 0, duplicated: int = 0, altered: int = 0
+    ) -> None:
+        """Declare a loss, duplicate or alteration that the scenario is about."""
+        self.record.expected.append(
+            Expected(lost=lost, duplicated=duplicated, altered=altered, because=because)
+        )
+
+    def mark(self) -> None:
+        """Wait until all that any host logged by now has arrived."""
+        with self._marks() as token:
+            for answer in [host.begin_mark(token) for host in self._present]:
+                answer.result()
+
+    # What happens between scenarios.
+
+    def conclude(self) -> tuple[History, Verdict]:
+        """End a scenario: let mail come to rest, stop every Postfix, do the accounts."""
+        with contextlib.suppress(TimedOut):
+            self.stream.wait(
+                self._quiet,
+                within_s=_QUIET_WITHIN_S,
+                what="an empty active queue",
+                announced=False,
+            )
+        stored, queued = [], []
+        with self._marks() as token:
+            answers = [
+                (host, host.channel.begin("conclude", token=token)) for host in self.mail_hosts
+            ]
+            for host, answer in answers:
+                contents = host.contents(answer.result())
+                stored += contents.stored
+                queued += contents.queued
+        history = self.record.history(stored, queued)
+        return history, ledger.judge(history, self.record.expected)
+
+    def reset(self, withhold: Withheld = "") -> None:
+        """Make every host what it was when the lab came up; raises LabError where it cannot."""
+        with self._marks() as token:
+            channels = {way for host in self.hosts.values() for way in (host.agent, host.channel)}
+            # A fault on the path leaves traces on hosts that had no part in it.
+            broken = bool(self.record.witnesses)
+            healed = [way.begin("heal") for way in channels if way.used or broken]
+            answers = [(host, host.channel.begin("reset", token=token)) for host in self.mail_hosts]
+            failed = [f"{host.name}: {f}" for host, a in answers for f in a.result()["failed"]]
+            for answer in healed:
+                answer.result()
+        if failed:
+            raise LabError(f"{self.topology.name} cannot be reset: {'; '.join(failed)}")
+        self.record.withhold = withhold
+        self.record.begin()
+
+    def capture(self) -> None:
+        """Begin to record every packet of every host, until the next reset."""
+        for answer in [host.agent.begin("capture_start") for host in self.hosts.values()]:
+            answer.result()
+
+    def captured(self) -> dict[str, bytes]:
+        """End the recording: a pcap file's content by host."""
+        answers = {host.name: host.agent.begin("capture_stop") for host in self.hosts.values()}
+        return {
+            name: answer.result()["content"].encode("latin-1") for name, answer in answers.items()
+        }
+
+    def resume(self) -> None:
+        """Start every Postfix again after ``conclude``, for somebody who wants to look."""
+        for host in self.mail_hosts:
+            host.start()
+
+    def down(self) -> None:
+        """Remove the lab from the engine."""
+        self.detach()
+        compose.remove(self.project.name)
+
+    def detach(self) -> None:
+        """Leave the lab as it is and close what leads into it."""
+        self.stream.close()
+        for host in self.hosts.values():
+            host.channel.close()
+            host.agent.close()
+
+    def _quiet(self) -> bool:
+        """Whether no queue file is under way, or was made due by a moved clock.
+
+        Hosts whose Postfix does not run have no say.
+        """
+        answers = [host.channel.begin("queue_files") for host in self._present]
+        return not any(
+            answer["due"] or any(queue in UNDER_WAY for queue, _, _ in answer["queued"])
+            for answer in [answer.result() for answer in answers]
+            if answer["running"]
+        )
+
+    @contextlib.contextmanager
+    def _marks(self) -> Iterator[str]:
+        """Give out a token for every mail host at hand to log, and wait for it in its log."""
+        since, token = self.stream.position, self.stream.new_token()
+        yield token
+        tokens = {host.name: token for host in self._present}
+        self.stream.wait_for_marks(tokens, since=since, within_s=_MARKS_WITHIN_S)
+
+
+def start(site: Topology, version: str, *, by_hand: bool = False, pool: str = "") -> Lab:
+    """Bring up a lab; images are made where missing, half a lab is never left behind."""
+    images.ensure([version])
+    project = compose.up(site, version, by_hand=by_hand, pool=pool)
+    try:
+        lab = Lab(site, project, version)
+        lab.wait_until_up()
+        for host in lab.mail_hosts:
+            # It will be needed soon, and takes longer to open than to use.
+            Thread(target=host.channel.open, daemon=True, name=f"opening {host.name}").start()
+    except BaseException:
+        compose.remove(project.name)
+        raise
+    return lab
+
+
+def attach(project: compose.Project) -> Lab:
+    """A lab that is up already, its whole log read."""
+    site = topology.load(str(project.file))
+    lab = Lab(site, project, version="")
+    lab.wait_until_up()
+    lab.record.begun = 0
+    lab.mark()
+    return lab
+
+
+class Labs:
+    """The labs of one run: kept for the next scenario, the least recently used going first."""
+
+    def __init__(self, *, keep_max: int = 2, by_hand: bool = False) -> None:
+        self._keep_max = keep_max
+        self._by_hand = by_hand
+        self._labs: OrderedDict[tuple[Path, str, str], Lab] = OrderedDict()
+        self._watchdog: Watchdog | None = None
+
+    def get(self, site: Topology, version: str, pool: str = "", withhold: Withheld = "") -> Lab:
+        """A lab in its first state; one that cannot be reset is replaced."""
+        if self._watchdog is None:
+            compose.sweep()
+            self._watchdog = Watchdog(compose.owner())
+        key = (site.path, version, pool)
+        lab = self._labs.pop(key, None)
+        if lab is not None:
+            try:
+                lab.reset(withhold)
+            except MaillabError:
+                lab.down()
+                lab = None
+        if lab is None:
+            while len(self._labs) >= self._keep_max:
+                self._labs.popitem(last=False)[1].down()
+            lab = start(site, version, by_hand=self._by_hand, pool=pool)
+            lab.record.withhold = withhold
+        self._labs[key] = lab
+        return lab
+
+    def discard(self, lab: Lab) -> None:
+        """Remove a lab that is not to be used again."""
+        self._forget(lab)
+        lab.down()
+
+    def release(self, lab: Lab) -> None:
+        """Leave a lab up for somebody to look at; from now on it is theirs."""
+        self._forget(lab)
+        lab.resume()
+        lab.detach()
+
+    def close(self) -> None:
+        """Remove all labs."""
+        while self._labs:
+            self._labs.popitem()[1].down()
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
+
+    def _forget(self, lab: Lab) -> None:
+        self._labs = OrderedDict(item for item in self._labs.items() if item[1] is not lab)

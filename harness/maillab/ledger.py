@@ -1,0 +1,344 @@
+"""What went in must come out: the conservation verdict on a whole history.
+
+Every recipient that some host of the lab acknowledged ends as delivered,
+bounced, queued or discarded; else it is lost. RFC 5321 section 4.2.5: with the
+250 after the data a server takes over the responsibility for the message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from maillab.errors import BadInput
+from maillab.history import History, Leg, Queued, Stored, Submission, names
+from maillab.journey import Journeys
+from maillab.maillog import Delivery, Event, Notified
+
+_HANDED_IN = ("attempted", "acknowledged", "refused", "unknown")
+_ENDED = ("delivered", "bounced", "queued", "discarded")
+_KEPT_AS_A_COPY = ("delivered to mailbox", "delivered to maildir")
+_WRONG = ("lost", "duplicated", "altered")
+_UNTRACED = "acknowledged, but neither logged nor in a queue"
+_VANISHED = "taken into the queue, then neither removed nor still there"
+_FORGOTTEN = "removed from the queue with no end logged"
+_FORGED = "the body is not the one that was sent"
+_REPEATED = "a copy too many"
+_Where = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a scenario says goes wrong in it: exactly so much, and why."""
+
+    lost: int = 0
+    duplicated: int = 0
+    altered: int = 0
+    because: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.because.strip():
+            raise BadInput("an expected loss, duplicate or alteration needs a reason: because=…")
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """One recipient's copy that is missing, one too many, or not what was sent."""
+
+    kind: Literal["lost", "duplicated", "altered"]
+    host: str
+    queue_id: str
+    message_id: str
+    recipient: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.host} {self.queue_id}".rstrip()
+        who = f" for <{self.recipient}>" if self.recipient else ""
+        return f"{self.kind} at {where}{who}: {self.reason} {self.message_id}".rstrip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The ledger's sum, in recipients and copies.
+
+    attempted = acknowledged + refused + unknown counts what the harness handed
+    in; where it ended is counted without notices, and after aliases are expanded.
+    """
+
+    findings: tuple[Discrepancy, ...]
+    expected: tuple[Expected, ...]
+    attempted: int
+    acknowledged: int
+    refused: int
+    unknown: int
+    delivered: int
+    bounced: int
+    queued: int
+    discarded: int
+    unexpected: int
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged, and nowhere."""
+        return self._found("lost")
+
+    @property
+    def duplicated(self) -> int:
+        """Copies of a message in a mailbox that nothing accounts for."""
+        return self._found("duplicated")
+
+    @property
+    def altered(self) -> int:
+        """Copies whose body is not the one sent."""
+        return self._found("altered")
+
+    @property
+    def conserved(self) -> bool:
+        """Nothing lost, duplicated or altered but exactly what was expected."""
+        return not self._surprises()
+
+    def text(self) -> str:
+        """The verdict for human readers."""
+        names = (*_HANDED_IN, *_ENDED, *_WRONG, "unexpected")
+        lines = [", ".join(f"{getattr(self, name)} {name}" for name in names)]
+        lines += [str(finding) for finding in self.findings]
+        lines += [f"expected, because {expected.because}" for expected in self.expected]
+        return "\n".join([*lines, *(self._surprises() or ["conserved"])])
+
+    def _found(self, kind: str) -> int:
+        return sum(finding.kind == kind for finding in self.findings)
+
+    def _surprises(self) -> list[str]:
+        found = {kind: self._found(kind) for kind in _WRONG}
+        declared = {kind: sum(getattr(one, kind) for one in self.expected) for kind in found}
+        return [
+            f"not conserved: {found[kind]} {kind}, {declared[kind]} expected"
+            for kind in found
+            if found[kind] != declared[kind]
+        ]
+
+
+def judge(history: History, expected: Iterable[Expected] = ()) -> Verdict:
+    """Settle the accounts of a history.
+
+    Raises BadInput when nobody looked into the mailboxes and queues yet.
+    """
+    if history.stored is None or history.queued is None:
+        raise BadInput("the ledger needs a look into mailboxes and queues first")
+    return _Ledger(history, history.stored, history.queued).verdict(tuple(expected))
+
+
+class _Ledger:
+    def __init__(
+        self, history: History, stored: tuple[Stored, ...], queued: tuple[Queued, ...]
+    ) -> None:
+        self.history = history
+        self.stored = stored
+        self.journeys = Journeys(history)
+        self.findings: list[Discrepancy] = []
+        self.probes: dict[str, list[Submission]] = defaultdict(list)
+        for mail in history.submissions:
+            if mail.probe.message_id and mail.outcome != "refused":
+                self.probes[mail.probe.message_id].append(mail)
+        self.files = {(file.host, file.queue_id): file for file in queued}
+        self.known = {(leg.host, leg.queue_id) for leg in self.journeys.legs}
+        # Not yet picked up, or given another queue id when the queue was moved.
+        self.strays = {
+            (f.host, f.message_id) for at, f in self.files.items() if at not in self.known
+        }
+
+    def verdict(self, expected: tuple[Expected, ...]) -> Verdict:
+        counts: Counter[str] = Counter()
+        ours: set[Leg] = set()
+        descended: set[Leg] = set()
+        for mail in self.history.submissions:
+            journey = self.journeys.of(mail)
+            ours.update(journey.legs)
+            descended.update(journey.legs, journey.notices)
+            counts += self._handed_in(mail)
+            if mail.outcome == "acknowledged" and not journey.legs:
+                counts += self._untraced(mail)
+        for leg in self.journeys.legs:
+            ends = self._ends(leg)
+            if leg in ours:
+                counts += ends
+        self._match_copies()
+        self._compare_bodies()
+        counts["unexpected"] = sum(
+            self.journeys.leg_of(copy) not in descended and copy.message_id not in self.probes
+            for copy in self.stored
+        )
+        numbers = (counts[name] for name in (*_HANDED_IN, *_ENDED, "unexpected"))
+        return Verdict(tuple(self.findings), expected, *numbers)
+
+    def _handed_in(self, mail: Submission) -> Counter[str]:
+        every = len(mail.probe.recipients)
+        refused = every if mail.outcome == "refused" else len(mail.rejections)
+        return Counter(attempted=every, refused=refused) + Counter({mail.outcome: every - refused})
+
+    def _untraced(self, mail: Submission) -> Counter[str]:
+        if (mail.host, mail.probe.message_id) in self.strays:
+            return Counter(queued=len(mail.accepted))
+        for recipient in mail.accepted:
+            self._lost(mail.host, mail.queue_id, mail.probe.message_id, recipient, _UNTRACED)
+        return Counter()
+
+    def _ends(self, leg: Leg) -> Counter[str]:
+        """How the recipients of a leg ended here; those handed on end elsewhere."""
+        ends = Counter(self._end(attempt) for attempt in leg.deliveries if attempt.ended)
+        for cause in leg.dangling:
+            self._follow_up(leg, cause)
+        done = sum(ends.values())
+        del ends[""]
+        waiting = 0 if leg.state == "removed" and not leg.expired else len(leg.deferred())
+        left = self._open_recipients(leg, max(leg.nrcpt - done, waiting))
+        if leg.discarded or leg.state == "deleted":
+            ends["discarded"] += len(left)
+        elif leg.expired:
+            ends["bounced"] += len(left)
+        elif self._in_queue(leg):
+            ends["queued"] += len(left)
+        elif not any(edge.kind == "requeued" for edge in leg.edges):
+            reason = _FORGOTTEN if leg.state == "removed" else _VANISHED
+            for recipient in left:
+                self._lost(leg.host, leg.queue_id, leg.message_id, recipient, reason)
+        return ends
+
+    def _end(self, attempt: Delivery) -> str:
+        if attempt.status == "bounced":
+            return "bounced"
+        onward = attempt.forwarded_as or self.history.next_host(attempt)
+        if attempt.status != "sent" or (onward and attempt.service != "lmtp"):
+            return ""
+        return "discarded" if attempt.service == "discard" else "delivered"
+
+    def _open_recipients(self, leg: Leg, count: int) -> list[str]:
+        """Name those with no end yet; "" where the log does not say who."""
+        told: Iterable[str] = ()
+        if isinstance(leg.parent, Submission):
+            told = leg.parent.accepted
+        elif leg.parent:
+            onward = [x for x in leg.parent.deliveries if leg.queue_id in _next_ids(x)]
+            told = [attempt.to for attempt in onward]
+        tried = {name for pair in leg.latest for name in pair}
+        open_ = [last.to for last in leg.deferred()]
+        open_ += [name for name in told if name.lower() not in tried]
+        if leg.told and not leg.active and not leg.latest:
+            count = len(open_) or 1
+        return (open_ + [""] * count)[:count]
+
+    def _in_queue(self, leg: Leg) -> bool:
+        if leg.state not in ("alive", "requeued"):
+            return False
+        if file := self.files.get((leg.host, leg.queue_id)):
+            return "" in (file.message_id, leg.message_id) or file.message_id == leg.message_id
+        return leg.message_id != "" and (leg.host, leg.message_id) in self.strays
+
+    def _follow_up(self, leg: Leg, cause: Event) -> None:
+        """A hand-over whose other end has no log: still in its queue, or lost."""
+        if isinstance(cause, Notified):
+            host, queue_id, who, mid = leg.host, cause.notice_queue_id, leg.sender, ""
+        elif isinstance(cause, Delivery):
+            host = self.history.next_host(cause) or leg.host
+            queue_id, who, mid = cause.next_queue_id or cause.forwarded_as, cause.to, leg.message_id
+        else:
+            return
+        if (host, queue_id) not in self.files or (host, queue_id) in self.known:
+            self._lost(host, queue_id, mid, who, f"{_UNTRACED} ({cause.text})")
+
+    def _match_copies(self) -> None:
+        """Every line "delivered to mailbox" has its copy, every copy its line."""
+        lines: dict[_Where, list[Delivery]] = defaultdict(list)
+        copies: dict[_Where, list[int]] = defaultdict(list)
+        for leg in self.journeys.legs:
+            # Lives of one queue id that no Message-ID tells apart share their copies.
+            lines[leg.host, leg.queue_id, leg.message_id] += leg.kept
+        for number, copy in enumerate(self.stored):
+            if of := self.journeys.leg_of(copy):
+                copies[of.host, of.queue_id, of.message_id].append(number)
+        extra = self._repeated()
+        for where, without in lines.items():
+            extra.update(self._pair(without, copies[where]))
+            for line in without:
+                if line.reply in _KEPT_AS_A_COPY:
+                    self._lost(*where, line.to, f'logged as "{line.reply}", but not there')
+        for number in sorted(extra):
+            self._found_copy("duplicated", self.stored[number], _REPEATED)
+
+    def _pair(self, lines: list[Delivery], copies: list[int]) -> list[int]:
+        """Take out each line that has its copy; return the copies left over."""
+        for fits in _FITS:
+            over = []
+            for number in copies:
+                line = next((one for one in lines if fits(one, self.stored[number])), None)
+                if line:
+                    lines.remove(line)
+                else:
+                    over.append(number)
+            copies = over
+        return copies
+
+    def _repeated(self) -> set[int]:
+        """Copies that are equal to one in the same mailbox and stem from the same recipient.
+
+        That is so when one leg stored both, or when a host took the message
+        without the one who sent it learning of that. Two recipients of a message
+        may well reach one mailbox.
+        """
+        seen: dict[tuple[str, ...], set[Leg | None]] = defaultdict(set)
+        repeated = set()
+        legs = [(number, self.journeys.leg_of(copy)) for number, copy in enumerate(self.stored)]
+        for number, leg in sorted(legs, key=lambda one: _again(one[1])):
+            copy = self.stored[number]
+            same = copy.message_id, copy.host, copy.mailbox, copy.delivered_to, copy.original_to
+            if copy.message_id and (leg in seen[same] or (seen[same] and _again(leg))):
+                repeated.add(number)
+            seen[same].add(leg)
+        return repeated
+
+    def _compare_bodies(self) -> None:
+        for copy in self.stored:
+            sent = {mail.probe.digest for mail in self.probes.get(copy.message_id, ())}
+            if sent and copy.digest not in sent:
+                self._found_copy("altered", copy, _FORGED)
+
+    def _found_copy(self, kind: Literal["duplicated", "altered"], copy: Stored, why: str) -> None:
+        who = copy.delivered_to or copy.mailbox
+        found = Discrepancy(kind, copy.host, copy.queue_id, copy.message_id, who, why)
+        self.findings.append(found)
+
+    def _lost(self, host: str, queue_id: str, message_id: str, who: str, why: str) -> None:
+        self.findings.append(Discrepancy("lost", host, queue_id, message_id, who, why))
+
+
+def _again(leg: Leg | None) -> bool:
+    """Whether the leg, or one before it, is one that nobody was told of."""
+    if leg is None or not (leg.told or isinstance(leg.parent, Submission)):
+        return True
+    return isinstance(leg.parent, Leg) and _again(leg.parent)
+
+
+def _next_ids(attempt: Delivery) -> tuple[str, str]:
+    return attempt.next_queue_id, attempt.forwarded_as
+
+
+def _named(line: Delivery, copy: Stored) -> bool:
+    return names(line.to, copy.mailbox)
+
+
+def _addressed(line: Delivery, copy: Stored) -> bool:
+    return copy.delivered_to.lower() in (line.to.lower(), line.orig_to.lower())
+
+
+# How well a copy fits a line, best first: Delivered-To names what local(8) was
+# given, which is the alias where there is one; a program stores where it likes.
+_FITS: tuple[Callable[[Delivery, Stored], bool], ...] = (
+    lambda line, copy: _named(line, copy) and _addressed(line, copy),
+    _named,
+    lambda line, copy: copy.delivered_to.lower() == line.to.lower(),
+    lambda _, copy: not copy.delivered_to,
+    lambda line, _: line.reply not in _KEPT_AS_A_COPY,
+)

@@ -1,0 +1,320 @@
+"""The pytest plugin: the ``lab`` fixture, its options and marks, and the verdicts.
+
+A test's verdict is passed, failed by its own assertion, not conserved (the
+ledger), void (a fault without a witness) or an error of the lab or the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from maillab import evidence, topology
+from maillab.engine import images
+from maillab.errors import (
+    BadInput,
+    ImageError,
+    MaillabError,
+    NoDisk,
+    NoEngine,
+    NotConserved,
+    UnknownName,
+    Void,
+)
+from maillab.journey import Journeys
+from maillab.lab import Lab, Labs
+from maillab.ledger import Verdict
+
+Kind = Literal["symptom", "cure", "behaviour", "historic", ""]
+KINDS: tuple[Kind, ...] = ("symptom", "cure", "behaviour", "historic")
+_CONCERNED: dict[str, Kind] = {"cures": "cure", "faults": "symptom"}
+# What an assert raises, and what pytest.raises and pytest.fail do.
+_OWN_ASSERTIONS = (AssertionError, pytest.fail.Exception)
+# The rest is in the evidence.
+_JOURNEYS_SHOWN_MAX = 5
+_LABS = pytest.StashKey[Labs]()
+_LAB = pytest.StashKey[Lab]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the design; they have their help here."""
+    group = parser.getgroup("maillab")
+    group.addoption(
+        "--postfix",
+        default=images.VERSION_DEFAULT,
+        metavar="VERSION",
+        help=f"Postfix version of the labs: {', '.join(images.SUITES)}",
+    )
+    group.addoption(
+        "--withhold",
+        default="",
+        choices=("", "cures", "faults"),
+        help="leave out what cures or what breaks: cure or symptom tests must then fail",
+    )
+    group.addoption("--fresh-labs", action="store_true", help="a new lab for each test")
+    group.addoption(
+        "--keep-labs", action="store_true", help="leave a failed test's lab up to look at"
+    )
+    group.addoption("--pcap", action="store_true", help="record every packet; kept of failed tests")
+    group.addoption("--runs", default="runs", metavar="DIR", help="where failed tests leave files")
+    group.addoption("--shard", default="1/1", metavar="K/N", help="run only the Kth of N parts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks, refusals of bad options, and how xdist shares out the tests."""
+    config.addinivalue_line(
+        "markers", "faq(slug, *bullets): the FAQ entry, and the catalogue's bullets, it proves"
+    )
+    config.addinivalue_line(
+        "markers", "topology(name, pool=…): the lab it needs, and addresses other than 198.18/15"
+    )
+    config.addinivalue_line("markers", "heavy: runs only when asked for with -m heavy")
+    try:
+        images.postfix(config.option.postfix)
+    except UnknownName as error:
+        raise pytest.UsageError(str(error)) from error
+    part, _, parts = config.option.shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise pytest.UsageError(f"--shard {config.option.shard}: write it as 2/4")
+    # One worker runs the tests of one file, so that their lab is started once.
+    if getattr(config.option, "dist", "no") == "load":
+        config.option.dist = "loadfile"
+    config.stash[_LABS] = Labs(by_hand=config.option.keep_labs)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is being tested, and how to do it again."""
+    withheld = config.option.withhold
+    return f"maillab: Postfix {config.option.postfix}" + (withheld and f", {withheld} withheld")
+
+
+def kind_of(item: pytest.Item) -> Kind:
+    """What a scenario shows: the word after ``test_`` in its name."""
+    word = item.name.split("_")[1] if "_" in item.name else ""
+    return next((kind for kind in KINDS if kind == word), "")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the tests, and bring those of one topology together."""
+    for item in items:
+        site = _topology_of(item)
+        if site and item.get_closest_marker("faq") and not kind_of(item):
+            raise pytest.UsageError(
+                f"{item.nodeid}: name a scenario test_symptom_…, test_cure_…, "
+                "test_behaviour_… or test_historic_…"
+            )
+    items.sort(key=_topology_of)
+    concerned = _CONCERNED.get(config.option.withhold)
+    part, parts = (int(number) for number in config.option.shard.split("/"))
+    wants_heavy = "heavy" in (config.option.markexpr or "")
+    chosen = [
+        item
+        for item in items
+        if (concerned is None or kind_of(item) == concerned)
+        and (wants_heavy or not item.get_closest_marker("heavy"))
+    ][part - 1 :: parts]
+    left_out = [item for item in items if item not in set(chosen)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
+
+
+def _topology_of(item: pytest.Item) -> str:
+    """The topology that an item's mark names, or nothing."""
+    mark = item.get_closest_marker("topology")
+    return str(mark.args[0]) if mark and mark.args else ""
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab of the topology that the ``topology`` mark names, in its first state."""
+    config = request.config
+    mark = request.node.get_closest_marker("topology")
+    if mark is None or not mark.args:
+        raise BadInput(f"{request.node.name}: needs @pytest.mark.topology(name)")
+    labs = config.stash[_LABS]
+    try:
+        running = labs.get(
+            topology.load(_topology_of(request.node)),
+            config.option.postfix,
+            pool=mark.kwargs.get("pool", ""),
+            withhold=config.option.withhold,
+        )
+    except (NoEngine, NoDisk, ImageError) as error:
+        # No other test could do better.
+        pytest.exit(f"maillab: {error}", returncode=error.exit_code)
+    request.node.stash[_LAB] = running
+    if config.option.pcap:
+        running.capture()
+    yield running
+    if config.option.fresh_labs and _LAB in request.node.stash:
+        labs.discard(running)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Run a scenario, then judge its faults' witnesses and its ledger."""
+    running = pyfuncitem.stash.get(_LAB, None)
+    if running is None:
+        return (yield)
+    failure: BaseException | None = None
+    try:
+        result = yield
+    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  # raised again below
+        failure, result = error, None
+    config = pyfuncitem.config
+    try:
+        history, verdict = running.conclude()
+    except MaillabError as error:
+        config.stash[_LABS].discard(running)
+        del pyfuncitem.stash[_LAB]
+        raise (failure or error) from None
+    failure = _judge(running, verdict, failure)
+    if failure is None:
+        return result
+    if isinstance(failure, _OWN_ASSERTIONS):
+        journeys = Journeys(history)
+        for submission in history.submissions[:_JOURNEYS_SHOWN_MAX]:
+            failure.add_note(journeys.of(submission).text())
+    red = config.option.withhold and isinstance(failure, _OWN_ASSERTIONS)
+    if not red:
+        # Not the item's own id, to which xdist appends the group.
+        test = f"{pyfuncitem.location[0]}::{pyfuncitem.location[2]}"
+        folder = Path(config.option.runs) / evidence.folder_name(test)
+        evidence.write(folder, running, history, verdict, f"{type(failure).__name__}: {failure}")
+        if config.option.pcap:
+            evidence.write_captures(folder, running)
+        failure.add_note(f"evidence: {folder}")
+    if config.option.keep_labs and not red:
+        config.stash[_LABS].release(running)
+        del pyfuncitem.stash[_LAB]
+        failure.add_note(f"the lab is still up: maillab shell HOST --lab {running.project.name}")
+    raise failure
+
+
+def _judge(running: Lab, verdict: Verdict, failure: BaseException | None) -> BaseException | None:
+    """What is said of a scenario in the end; without witnesses nothing can be."""
+    if running.record.withhold != "faults":
+        unseen = running.record.unwitnessed
+        if unseen and (failure is None or isinstance(failure, _OWN_ASSERTIONS)):
+            return Void(
+                "; ".join(
+                    f"{witness.fault} on {witness.host} was never seen to act: 0 {witness.source}"
+                    for witness in unseen
+                )
+            )
+    if failure is None and not verdict.conserved:
+        return NotConserved(f"mail was not conserved: {verdict.text()}")
+    return failure
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give each report its verdict, and errors of ours their one line."""
+    report = yield
+    error = call.excinfo.value if call.excinfo else None
+    verdict: str = report.outcome
+    if report.failed and error is not None:
+        verdict = "error"
+        if isinstance(error, _OWN_ASSERTIONS):
+            verdict = "assertion"
+        elif isinstance(error, Void):
+            verdict = "void"
+        elif isinstance(error, NotConserved):
+            verdict = "ledger"
+        if isinstance(error, MaillabError):
+            report.longrepr = _one_line(item, error)
+    report.maillab = {"verdict": verdict, "kind": kind_of(item)}  # type: ignore[attr-defined]  # travels with the report, through xdist, too
+    if item.config.option.withhold and report.when == "call":
+        _invert(report, verdict)
+    return report
+
+
+def _one_line(item: pytest.Item, error: MaillabError) -> str:
+    """Where in the test, what, and the notes; no traceback through the harness."""
+    place = str(item.location[0])
+    step = error.__traceback__
+    while step is not None:
+        if Path(step.tb_frame.f_code.co_filename) == item.path:
+            place = f"{item.location[0]}:{step.tb_lineno}"
+        step = step.tb_next
+    return "\n".join([f"{place}: {error}", *getattr(error, "__notes__", [])])
+
+
+def _invert(report: pytest.TestReport, verdict: str) -> None:
+    """In a withholding run a test is right when its own assertion fails."""
+    if verdict == "assertion":
+        report.outcome = "passed"
+        report.longrepr = None
+    else:
+        observed = "passed" if verdict == "passed" else f"{verdict}: {report.longrepr}"
+        report.outcome = "failed"
+        # pytest would not count it.
+        vars(report).pop("wasxfail", None)
+        report.longrepr = f"did not fail by its own assertion; {observed}"
+
+
+def pytest_report_teststatus(
+    report: pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
+    """VOID is neither pass nor fail; RED is what a withholding run wants to see."""
+    verdict = getattr(report, "maillab", {}).get("verdict")
+    if verdict == "void" and not config.option.withhold:
+        return "void", "V", "VOID"
+    if config.option.withhold and report.when == "call" and report.passed:
+        return "red", "r", "RED"
+    return None
+
+
+class _Verdicts:
+    """Counts the verdicts where the run ends: the only process, or xdist's controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._voids: list[pytest.TestReport] = []
+        self._failures = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take down what is void and what failed."""
+        verdict = getattr(report, "maillab", {}).get("verdict")
+        if verdict == "void" and not self._config.option.withhold:
+            self._voids.append(report)
+        elif report.failed:
+            self._failures += 1
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """End with the code of void when nothing worse happened."""
+        if (
+            self._voids
+            and not self._failures
+            and session.exitstatus == pytest.ExitCode.TESTS_FAILED
+        ):
+            session.exitstatus = Void.exit_code
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say which tests are void and which witness was missing."""
+        if self._voids:
+            terminalreporter.section("void: no verdict, a fault was not witnessed", yellow=True)
+            for report in self._voids:
+                terminalreporter.line(f"{report.nodeid}\n{report.longreprtext}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Count verdicts, unless this is a worker of somebody who does."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_Verdicts(session.config), "maillab-verdicts")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take down all labs of this run."""
+    labs = config.stash.get(_LABS, None)
+    if labs is not None:
+        labs.close()

@@ -1,0 +1,167 @@
+"""Speed, as ratios measured in one run; ``make bench``. No test asserts a time.
+
+Writes ``runs/bench.json``: each figure is a median, its spread beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from maillab import lab as labs
+from maillab import topology
+from maillab.engine import compose, images
+from maillab.engine.client import connect
+from maillab.engine.watchdog import Watchdog
+from maillab.lab import Lab
+
+SITE = topology.load("backup-mx")
+BANNER = "read -t 5 banner </dev/tcp/127.0.0.1/25 && [[ $banner == 220* ]]"
+REACH = {
+    "cold_start_ratio": 1.5,
+    "reset_ms": 150.0,
+    "command_ratio": 0.2,
+    "event_p95_ms": 20.0,
+}
+
+
+def timed(work: Callable[[], object]) -> float:
+    """How long something takes, in seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def banners_answer(containers: dict[str, str]) -> None:
+    """Return once each SMTP server greets; the same check for both ways to start a lab."""
+
+    def answers(container: str) -> None:
+        api = connect().api
+        while True:
+            asked = api.exec_create(container, ["bash", "-c", BANNER])["Id"]
+            api.exec_start(asked)
+            if api.exec_inspect(asked)["ExitCode"] == 0:
+                return
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for job in [pool.submit(answers, containers[role.name]) for role in SITE.mail_hosts]:
+            job.result()
+
+
+def cold_start_ours(version: str) -> float:
+    """Seconds until a lab of ours greets on every host."""
+    began = time.perf_counter()
+    lab = labs.start(SITE, version)
+    banners_answer(lab.project.containers)
+    took = time.perf_counter() - began
+    lab.down()
+    return took
+
+
+def cold_start_plain(version: str, number: int) -> float:
+    """Seconds until ``docker compose up -d`` of the same file greets on every host."""
+    name = f"maillab_{compose.owner()}_plain_{number}"
+    tags = {f"{image.kind.upper()}_IMAGE": image.tag for image in images.needed(version)}
+    environment = {
+        **os.environ,
+        **tags,
+        "NET": next(compose.free_nets(compose.POOL_DEFAULT)),
+        "HEALTH_INTERVAL": "24h",
+    }
+    command = [*compose.compose_command(), "-p", name, "-f", str(SITE.path), "up", "-d"]
+
+    def start() -> None:
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        banners_answer(compose.Project(name, "", SITE.path).containers)
+
+    took = timed(start)
+    compose.remove(name)
+    return took
+
+
+def cold_starts(version: str, pairs: int) -> list[float]:
+    """Ours against plain, in turn."""
+    return [cold_start_ours(version) / cold_start_plain(version, n) for n in range(pairs)]
+
+
+def resets(lab: Lab, runs: int) -> list[float]:
+    """Milliseconds for a reset after a scenario's usual changes."""
+    found = []
+    for _ in range(runs):
+        lab.sender.configure(smtp_skip_5xx_greeting="no")
+        lab.settle(lab.sender.send("alice@example.org"))
+        found.append(timed(lab.reset) * 1000)
+    return found
+
+
+def commands(lab: Lab, runs: int) -> list[float]:
+    """A command through the channel against one ``docker exec``, in turn."""
+    container = lab.project.containers["sender"]
+    docker = ["docker", "exec", container, "true"]
+    found = []
+    for _ in range(runs):
+        ours = timed(lambda: lab.sender.run("true"))
+        found.append(ours / timed(lambda: subprocess.run(docker, check=True)))
+    return found
+
+
+def events(lab: Lab, runs: int) -> list[float]:
+    """Milliseconds from asking a host to log a line to the waiter that it wakes.
+
+    The asking is part of the figure, so the way of the line takes less.
+    """
+    found = []
+    for _ in range(runs):
+        since, token = lab.stream.position, lab.stream.new_token()
+        began = time.perf_counter()
+        lab.sender.begin_mark(token)
+        lab.stream.wait_for_marks({"sender": token}, since=since, within_s=10)
+        found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--postfix", default=images.VERSION_DEFAULT)
+    version = options.parse_args().postfix
+    images.ensure([version])
+    watchdog = Watchdog(compose.owner())
+    figures = {"cold_start_ratio": cold_starts(version, 5)}
+    lab = labs.start(SITE, version)
+    try:
+        figures["reset_ms"] = resets(lab, 25)
+        figures["command_ratio"] = commands(lab, 40)
+        figures["event_p95_ms"] = events(lab, 200)
+    finally:
+        lab.down()
+        watchdog.dismiss()
+    report: dict[str, float | list[float]] = {}
+    missed = 0
+    for name, runs in figures.items():
+        runs.sort()
+        low, middle, high = runs[0], statistics.median(runs), runs[-1]
+        value = runs[int(len(runs) * 0.95)] if "p95" in name else middle
+        report[name] = round(value, 3)
+        missed += value > REACH[name]
+        report[f"{name}_spread"] = [round(run, 3) for run in (low, middle, high)]
+        print(
+            f"{name:18} {value:8.3f}  "
+            f"(≤ {REACH[name]:g}: {'reached' if value <= REACH[name] else 'MISSED'}; "
+            f"min {low:.3f}, median {middle:.3f}, max {high:.3f}, {len(runs)} runs)"
+        )
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs/bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()

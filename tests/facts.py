@@ -1,0 +1,18 @@
+"""Waiting for facts outside a lab: containers, processes, networks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+LOOK_AGAIN_S = 0.05
+
+
+def wait_until(fact: Callable[[], object], *, within_s: float = 30.0) -> None:
+    """Return once the fact is true; fail the test when it does not come true in time."""
+    deadline = time.monotonic() + within_s
+    pause = threading.Event()
+    while not fact():
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        pause.wait(LOOK_AGAIN_S)

@@ -1,0 +1,417 @@
+"""What one line of a mail log becomes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maillab import maillog
+from maillab.maillog import Delivery, Event, parse
+
+DATA = Path(__file__).parent / "data"
+VERSIONS = ("3.5", "3.7", "3.10", "3.11")
+REAL = [
+    line
+    for version in VERSIONS
+    for line in (DATA / f"maillog-{version}.log").read_bytes().splitlines()
+]
+HEAD = "Nov 23 08:10:11 mx postfix/"
+
+
+def read(rest: str, head: str = HEAD) -> Event:
+    return parse(head + rest, host="mx", seq=7, arrived=1.5)
+
+
+EXAMPLES: dict[str, tuple[str, dict[str, object]]] = {
+    "smtpd[1]: connect from mail.example.org[198.18.0.2]": (
+        "Connected",
+        {"client_name": "mail.example.org", "client_address": "198.18.0.2"},
+    ),
+    "smtpd[1]: connect from unknown[2001:db8::1]:4711": (
+        "Connected",
+        {"client_name": "unknown", "client_address": "2001:db8::1"},
+    ),
+    "smtpd[1]: disconnect from unknown[198.18.0.2] ehlo=1 mail=1 rcpt=0/1 quit=1 commands=3/4": (
+        "Disconnected",
+        {
+            "client_address": "198.18.0.2",
+            "counts": {
+                "ehlo": (1, 1),
+                "mail": (1, 1),
+                "rcpt": (0, 1),
+                "quit": (1, 1),
+                "commands": (3, 4),
+            },
+        },
+    ),
+    "smtpd[1]: 1A2B3C4D5: client=c.test[198.18.0.2]": (
+        "Accepted",
+        {"client_name": "c.test", "client_address": "198.18.0.2", "sasl_method": ""},
+    ),
+    "smtpd[1]: 1A2B3C4D5: client=c.test[198.18.0.2], sasl_method=PLAIN, sasl_username=joe": (
+        "Accepted",
+        {"sasl_method": "PLAIN", "sasl_username": "joe"},
+    ),
+    "pickup[1]: 1A2B3C4D5: uid=1000 from=<joe>": (
+        "PickedUp",
+        {"uid": 1000, "sender": "joe", "orig_id": ""},
+    ),
+    "pickup[1]: 1A2B3C4D5: uid=100 from=<> orig_id=6E7F8A9B0": (
+        "PickedUp",
+        {"sender": "", "orig_id": "6E7F8A9B0"},
+    ),
+    "cleanup[1]: 1A2B3C4D5: message-id=<a@b>": ("MessageId", {"message_id": "<a@b>", "resent": ""}),
+    "cleanup[1]: 1A2B3C4D5: message-id=<>": ("MessageId", {"message_id": ""}),
+    "cleanup[1]: 1A2B3C4D5: resent-message-id=<a@b>": (
+        "MessageId",
+        {"message_id": "<a@b>", "resent": "resent-"},
+    ),
+    "qmgr[1]: 1A2B3C4D5: from=<joe@example.org>, size=432, nrcpt=2 (queue active)": (
+        "Active",
+        {"sender": "joe@example.org", "size": 432, "nrcpt": 2},
+    ),
+    "relay/smtp[1]: 1A2B3C4D5: to=<a@b>, orig_to=<c>, relay=mx.b[198.18.0.3]:25, conn_use=2,"
+    " delay=1.5, delays=0.1/0.2/0.3/0.9, tls=none, dsn=2.0.0,"
+    " status=sent (250 Ok: queued as 77AA88BB9)": (
+        "Delivery",
+        {
+            "to": "a@b",
+            "orig_to": "c",
+            "relay": "mx.b[198.18.0.3]:25",
+            "relay_host": "mx.b",
+            "relay_address": "198.18.0.3",
+            "relay_port": 25,
+            "delay": 1.5,
+            "delays": "0.1/0.2/0.3/0.9",
+            "dsn": "2.0.0",
+            "status": "sent",
+            "reply": "250 Ok: queued as 77AA88BB9",
+            "next_queue_id": "77AA88BB9",
+            "ended": True,
+        },
+    ),
+    "local[1]: 1A2B3C4D5: to=<a@b>, relay=local, delay=1, delays=1/0/0/0, dsn=4.3.0,"
+    " status=deferred (temporary failure)": (
+        "Delivery",
+        {"relay": "local", "relay_host": "", "relay_address": "", "orig_to": "", "ended": False},
+    ),
+    "local[1]: 1A2B3C4D5: to=<a@b>, relay=local, delay=1, delays=1/0/0/0, dsn=2.0.0,"
+    " status=sent (forwarded as 77AA88BB9)": (
+        "Delivery",
+        {"forwarded_as": "77AA88BB9", "next_queue_id": ""},
+    ),
+    "lmtp[1]: 1A2B3C4D5: to=<a@b>, relay=mx[private/dovecot-lmtp], delay=1, delays=1/0/0/0,"
+    " dsn=2.0.0, status=sent (250 2.0.0 <a> Saved)": (
+        "Delivery",
+        {"relay_host": "mx", "relay_address": "private/dovecot-lmtp", "relay_port": 0},
+    ),
+    'smtp[1]: 1A2B3C4D5: to=<"|touch x, y>, z"@b>, relay=none, delay=1, delays=1/0/0/0, dsn=5.4.4,'
+    " status=bounced (Host not found)": (
+        "Delivery",
+        {"to": '"|touch x, y>, z"@b', "relay": "none"},
+    ),
+    "qmgr[1]: 1A2B3C4D5: from=<joe>, status=expired, returned to sender": (
+        "Expired",
+        {"sender": "joe", "status": "expired"},
+    ),
+    "qmgr[1]: 1A2B3C4D5: from=<joe>, status=force-expired, returned to sender": (
+        "Expired",
+        {"status": "force-expired"},
+    ),
+    "qmgr[1]: 1A2B3C4D5: removed": ("Removed", {"reason": ""}),
+    "cleanup[1]: 1A2B3C4D5: removed (canceled)": ("Removed", {"reason": "canceled"}),
+    "postsuper[1]: 1A2B3C4D5: removed": ("Admin", {"action": "removed"}),
+    "postsuper[1]: 1A2B3C4D5: requeued": ("Admin", {"action": "requeued"}),
+    "postsuper[1]: 1A2B3C4D5: placed on hold": ("Admin", {"action": "placed on hold"}),
+    "postsuper[1]: 1A2B3C4D5: released from hold": ("Admin", {"action": "released from hold"}),
+    "postsuper[1]: 1A2B3C4D5: expired": ("Admin", {"action": "expired"}),
+    "bounce[1]: 1A2B3C4D5: sender non-delivery notification: 77AA88BB9": (
+        "Notified",
+        {"addressee": "sender", "kind": "non-delivery", "notice_queue_id": "77AA88BB9"},
+    ),
+    "bounce[1]: 1A2B3C4D5: postmaster delay notification: 77AA88BB9": (
+        "Notified",
+        {"addressee": "postmaster", "kind": "delay"},
+    ),
+    "bounce[1]: 1A2B3C4D5: sender delivery status notification: 77AA88BB9": (
+        "Notified",
+        {"kind": "delivery status"},
+    ),
+    "smtpd[1]: NOQUEUE: reject: RCPT from c.test[198.18.0.2]: 554 5.7.1 <x@y>: Relay access denied;"
+    " from=<joe@c.test> to=<x@y> proto=ESMTP helo=<c.test>": (
+        "Rejected",
+        {
+            "queue_id": "",
+            "stage": "RCPT",
+            "client_name": "c.test",
+            "client_address": "198.18.0.2",
+            "code": 554,
+            "dsn": "5.7.1",
+            "reply": "<x@y>: Relay access denied",
+            "sender": "joe@c.test",
+            "recipient": "x@y",
+        },
+    ),
+    "smtpd[1]: NOQUEUE: reject: MAIL from c.test[198.18.0.2]: 452 4.3.1 Insufficient system"
+    " storage; proto=ESMTP helo=<c.test>": (
+        "Rejected",
+        {"stage": "MAIL", "code": 452, "sender": "", "recipient": ""},
+    ),
+    "cleanup[1]: 1A2B3C4D5: reject: header Subject: a from b from c.test[198.18.0.2];"
+    " from=<joe> to=<x@y> proto=ESMTP helo=<c>: 5.7.1 no such subject": (
+        "Rejected",
+        {
+            "stage": "header",
+            "client_name": "c.test",
+            "code": 0,
+            "dsn": "5.7.1",
+            "reply": "no such subject",
+            "recipient": "x@y",
+        },
+    ),
+    "cleanup[1]: 1A2B3C4D5: reject: body viagra from local; from=<joe> to=<x@y>: 5.7.1 refused": (
+        "Rejected",
+        {"stage": "body", "client_address": "", "sender": "joe", "reply": "refused"},
+    ),
+    "cleanup[1]: 1A2B3C4D5: milter-reject: END-OF-MESSAGE from c[198.18.0.2]: 5.7.1 Command"
+    " rejected; from=<joe> to=<x@y> proto=ESMTP helo=<c>": (
+        "Rejected",
+        {"stage": "END-OF-MESSAGE", "dsn": "5.7.1", "reply": "Command rejected"},
+    ),
+    "postscreen[1]: NOQUEUE: reject: RCPT from [198.18.0.2]:4711: 550 5.5.1 Protocol error;"
+    " from=<joe>, to=<x@y>, proto=ESMTP, helo=<c>": (
+        "Rejected",
+        {"client_name": "", "client_address": "198.18.0.2", "sender": "joe", "recipient": "x@y"},
+    ),
+    "smtpd[1]: NOQUEUE: discard: RCPT from c[198.18.0.2]: <x@y>: Recipient address triggers DISCARD"
+    " action; from=<joe> to=<x@y> proto=ESMTP helo=<c>": ("Discarded", {"queue_id": ""}),
+    "cleanup[1]: 1A2B3C4D5: milter-discard: END-OF-MESSAGE from c[198.18.0.2]: milter triggers"
+    " DISCARD action;": ("Discarded", {"queue_id": "1A2B3C4D5"}),
+    "cleanup[1]: 1A2B3C4D5: hold: header Subject: x from local; from=<joe> to=<x@y>: look": (
+        "Held",
+        {},
+    ),
+    "smtp[1]: 1A2B3C4D5: host mx.b[198.18.0.3] refused to talk to me: 554 no": (
+        "HopFailed",
+        {"relay_host": "mx.b", "relay_address": "198.18.0.3"},
+    ),
+    "smtp[1]: 1A2B3C4D5: host mx.b[198.18.0.3] said: 450 later (in reply to RCPT TO command)": (
+        "HopFailed",
+        {"relay_host": "mx.b"},
+    ),
+    "smtp[1]: 1A2B3C4D5: lost connection with mx.b[198.18.0.3] while sending DATA command": (
+        "HopFailed",
+        {"relay_address": "198.18.0.3"},
+    ),
+    "smtp[1]: 1A2B3C4D5: conversation with mx.b[198.18.0.3] timed out while sending RCPT TO": (
+        "HopFailed",
+        {"relay_address": "198.18.0.3"},
+    ),
+    "smtp[1]: connect to mx.b[198.18.0.3]:25: Connection refused": (
+        "HopFailed",
+        {"relay_host": "mx.b", "queue_id": ""},
+    ),
+    "master[1]: daemon started -- version 3.10.13, configuration /etc/postfix": (
+        "Started",
+        {"version": "3.10.13", "configuration": "/etc/postfix"},
+    ),
+    "master[1]: reload -- version 3.10.13, configuration /etc/postfix": (
+        "Reloaded",
+        {"version": "3.10.13"},
+    ),
+    "master[1]: terminating on signal 15": ("Stopped", {"signal": 15}),
+    "smtpd[1]: warning: hostname c does not resolve to address 198.18.0.2": (
+        "Complaint",
+        {"level": "warning", "text": "hostname c does not resolve to address 198.18.0.2"},
+    ),
+    "cleanup[1]: warning: 1A2B3C4D5: message rejected: hopcount exceeded": (
+        "Complaint",
+        {"level": "warning", "queue_id": "1A2B3C4D5"},
+    ),
+    "smtp[1]: fatal: unknown service: smtp/tcp": ("Complaint", {"level": "fatal"}),
+    "smtpd[1]: 1A2B3C4D5: redirect: RCPT from c[198.18.0.2]: x": (
+        "Event",
+        {"queue_id": "1A2B3C4D5"},
+    ),
+}
+
+
+@pytest.mark.parametrize("rest", EXAMPLES)
+def test_each_kind_of_line_becomes_its_event(rest: str) -> None:
+    kind, fields = EXAMPLES[rest]
+
+    event = read(rest)
+
+    assert type(event).__name__ == kind
+    assert {name: getattr(event, name) for name in fields} == fields
+
+
+def test_every_class_of_event_has_an_example() -> None:
+    kinds = {kind.__name__ for kind in Event.__subclasses__()} | {"Event"}
+
+    assert kinds == {kind for kind, _ in EXAMPLES.values()} | {"Sentinel"}
+
+
+def test_what_every_event_carries() -> None:
+    event = read("relay/smtp[42]: 1A2B3C4D5: something new")
+
+    assert event == Event(
+        "mx", 7, 1.5, "Nov 23 08:10:11", "postfix/relay/smtp", 42, "1A2B3C4D5", "something new"
+    )
+    assert event.service == "smtp"
+
+
+def test_a_sentinel_is_a_line_of_the_harness_and_of_nobody_else() -> None:
+    mark = "4711"
+    ours = read(f"maillab: mark {mark}", head="Nov  3 08:10:11 mx ")
+    foreign = read(f"smtpd[1]: mark {mark}")
+
+    assert isinstance(ours, maillog.Sentinel)
+    assert ours.token == mark
+    assert type(foreign) is Event
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    ["Nov 23 08:10:11", "Nov  3 08:10:11", "2026-11-23T08:10:11.5+01:00", "2026-11-23T08:10:11Z"],
+)
+def test_both_time_formats_are_read(stamp: str) -> None:
+    event = read("master[1]: terminating on signal 15", head=f"{stamp} mx postfix-b/")
+
+    assert (event.stamp, event.program) == (stamp, "postfix-b/master")
+
+
+@pytest.mark.parametrize(
+    ("logged", "queue_id"),
+    [
+        ("1A2B3C", "1A2B3C"),
+        ("4jXwsX6R03zFdhj", "4jXwsX6R03zFdhj"),
+        ("NOQUEUE", ""),
+        ("1A2B3", ""),
+        ("1a2b3c", ""),
+        ("connection", ""),
+    ],
+)
+def test_short_and_long_queue_ids_are_told_from_other_words(logged: str, queue_id: str) -> None:
+    assert read(f"smtpd[1]: {logged}: text").queue_id == queue_id
+
+
+@pytest.mark.parametrize(
+    ("reply", "queue_id"),
+    [
+        ("250 2.0.0 Ok: queued as 77AA88BB9", "77AA88BB9"),
+        ("250 2.0.0 Ok: 512 bytes queued as 4jXwsX6R03zFdhj", "4jXwsX6R03zFdhj"),
+        (
+            "250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as 77AA88BB9",
+            "77AA88BB9",
+        ),
+        ("250 Ok: queued as AAAAAA1, then 250 Ok: queued as BBBBBB2", "BBBBBB2"),
+        ("250 2.0.0 Ok", ""),
+        ("host x[1.2.3.4] said: 550 was queued as 77AA88BB9 before", ""),
+    ],
+)
+def test_the_next_hops_queue_id_is_the_last_one_of_a_positive_reply(
+    reply: str, queue_id: str
+) -> None:
+    status = "bounced" if " 550 " in reply else "sent"
+    event = read(
+        "smtp[1]: 1A2B3C4D5: to=<a@b>, relay=b[198.18.0.3]:25, delay=1, delays=1/0/0/0,"
+        f" dsn=2.0.0, status={status} ({reply})"
+    )
+
+    assert isinstance(event, Delivery)
+    assert event.next_queue_id == queue_id
+
+
+def test_bytes_that_are_not_utf8_come_out_as_escapes() -> None:
+    event = parse(b"Nov 23 08:10:11 mx postfix/smtpd[1]: caf\xe9 \xc3\xa9\n", host="mx", seq=0)
+
+    assert event.text == "caf\\xe9 \u00e9"
+
+
+def test_a_line_in_no_syslog_form_is_kept_whole() -> None:
+    assert parse("postfix/postlog: starting", host="mx", seq=0) == Event(
+        "mx", 0, 0.0, "", "", 0, "", "postfix/postlog: starting"
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_real_lines_of_each_version_become_the_recorded_events(version: str) -> None:
+    lines = (DATA / f"maillog-{version}.log").read_bytes().splitlines()
+    recorded = (DATA / f"maillog-{version}.events").read_text().splitlines()
+
+    events = [parse(line, host="mx", seq=number) for number, line in enumerate(lines)]
+
+    assert [f"{type(event).__name__} {event.queue_id}".rstrip() for event in events] == recorded
+
+
+def test_no_important_real_line_falls_to_a_plain_event() -> None:
+    """Words that only one class may carry, looked for without the parser's rules."""
+    signs = {
+        rb": to=<.*status=": "Delivery",
+        rb"size=\d+, nrcpt=": "Active",
+        rb": client=": "Accepted",
+        rb"message-id=": "MessageId",
+        rb" uid=\d": "PickedUp",
+        rb" notification: \w": "Notified",
+        rb"status=(force-)?expired, ": "Expired",
+        rb": (milter-)?reject: ": "Rejected",
+        rb": discard: ": "Discarded",
+        rb": hold: ": "Held",
+        rb"(qmgr|cleanup)\[\d+\]: \w+: removed": "Removed",
+        rb"postsuper\[\d+\]: [0-9A-F]+: ": "Admin",
+        rb"\]: (warning|error|fatal|panic): ": "Complaint",
+        rb"master\[\d+\]: daemon started": "Started",
+        rb"master\[\d+\]: reload": "Reloaded",
+        rb"smtp\[\d+\]: (\w+: )?(host|connect to|lost connection with) ": "HopFailed",
+    }
+    unread = [
+        (line, kind)
+        for line in REAL
+        for sign, kind in signs.items()
+        if re.search(sign, line) and type(parse(line, host="mx", seq=0)).__name__ != kind
+    ]
+
+    assert unread == []
+
+
+@settings(deadline=None)
+@given(line=st.binary() | st.text())
+def test_any_line_becomes_an_event(line: bytes | str) -> None:
+    assert isinstance(parse(line, host="mx", seq=0), Event)
+
+
+@settings(deadline=None)
+@given(
+    real=st.sampled_from(REAL),
+    cut=st.tuples(st.integers(0, 300), st.integers(0, 300)),
+    noise=st.binary(max_size=8),
+)
+def test_a_damaged_real_line_still_becomes_an_event(
+    real: bytes, cut: tuple[int, int], noise: bytes
+) -> None:
+    damaged = real[: min(cut)] + noise + real[max(cut) :]
+
+    event = parse(damaged, host="mx", seq=3)
+
+    assert (event.host, event.seq) == ("mx", 3)
+    event.text.encode()
+
+
+@settings(deadline=None)
+@given(st.integers(min_value=10**17))
+def test_numbers_of_any_length_are_survived(number: int) -> None:
+    digits = str(number) * 300
+    for rest in (
+        f"qmgr[{digits}]: 1A2B3C4D5: removed",
+        f"qmgr[1]: 1A2B3C4D5: from=<>, size={digits}, nrcpt={digits} (queue active)",
+        f"smtpd[1]: disconnect from a[b] ehlo={digits}",
+    ):
+        event = read(rest)
+        assert isinstance(event, Event)
+        if isinstance(event, maillog.Disconnected):
+            assert event.counts == {"ehlo": (int(digits[:9]), int(digits[:9]))}
