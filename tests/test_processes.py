@@ -44,6 +44,9 @@ class Sleepers:
         """Start some; returns once each has its name."""
         new = [subprocess.Popen([self.program, "60"]) for _ in range(count)]
         self.all += new
+        # exec(2) closes files, which is all that Popen waits for, before it gives the name.
+        while {machine.names().get(one.pid) for one in new} != {NAME}:
+            pass
         return [one.pid for one in new]
 
 

@@ -15,7 +15,7 @@ from maillab.engine.channel import Channel
 from maillab.errors import CommandFailed
 from maillab.history import Stored, Submission
 from maillab.message import Probe
-from maillab.record import Mail, Record, Witness
+from maillab.record import Mail, Record, Withheld, Witness
 from maillab.topology import Role
 
 OK, WILL_FORWARD = 250, 251
@@ -102,7 +102,15 @@ class Host:
     @property
     def cure(self) -> Self:
         """The same verbs, for what the FAQ advises; does nothing when cures are withheld."""
-        if self.record.withhold != "cures":
+        return self._idle("cures")
+
+    @property
+    def mistake(self) -> Self:
+        """The same verbs, for the mistake a symptom is about; does nothing without faults."""
+        return self._idle("faults")
+
+    def _idle(self, withheld: Withheld) -> Self:
+        if self.record.withhold != withheld:
             return self
         idle = copy.copy(self)
         idle._withhold()  # noqa: SLF001  # a copy of ourselves

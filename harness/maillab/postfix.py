@@ -86,8 +86,7 @@ class MailHost(Host):
 
     def misconfigure(self, **settings: str) -> None:
         """The mistake that a symptom is about; left out when faults are withheld."""
-        if self.record.withhold != "faults":
-            self.configure(**settings)
+        self.mistake.configure(**settings)
 
     def table(self, name: str, entries: Mapping[str, str] | str, kind: str = "") -> str:
         """Write a lookup table and build it; returns it as main.cf names it, ``kind:path``.
