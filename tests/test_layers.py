@@ -37,6 +37,7 @@ ROOMS = (
     "faults",
     "lab",
     "evidence",
+    "faq",
     "plugin",
     "cli",
     "__main__",

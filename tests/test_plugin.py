@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from maillab import evidence
+from maillab import evidence, faq
 from maillab.engine import images
 from maillab.errors import Void
 from maillab.lab import Labs
-from maillab.plugin import KINDS
 
 HERE = Path(__file__).parent
 
@@ -101,7 +100,7 @@ def test_an_unknown_thing_to_withhold_is_refused(run: Run) -> None:
 def test_the_marks_are_known_and_the_options_explained(run: Run, pytester: pytest.Pytester) -> None:
     """A strict run takes them; --help and --markers tell."""
     text = """
-        @pytest.mark.faq("slug", "1a")
+        @pytest.mark.faq("firewall", "5a")
         @pytest.mark.heavy
         def test_behaviour_it(lab): pass
     """.replace("\n        ", "\n")
@@ -169,12 +168,12 @@ def test_a_test_without_a_topology_is_an_error_in_one_line(
 @pytest.mark.parametrize("name", ["test_mail_arrives", "test_symptoms_are_many", "test_it"])
 def test_a_scenario_says_in_its_name_what_it_shows(run: Run, name: str) -> None:
     """Else nobody could tell which must turn red without cures."""
-    result = run(test_it=f'@pytest.mark.faq("slug")\ndef {name}(lab): pass\n')
+    result = run(test_it=f'@pytest.mark.faq("firewall")\ndef {name}(lab): pass\n')
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in result.errlines if line.strip()]
     assert f"test_it.py::{name}" in line
-    assert all(f"test_{kind}_" in line for kind in KINDS)
+    assert all(f"test_{kind}_" in line for kind in faq.KINDS)
 
 
 def test_other_tests_have_any_name(run: Run) -> None:
@@ -531,6 +530,54 @@ def test_the_run_ends_where_no_test_could_do_better(run: Run, error: str, code: 
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
+# The FAQ's results.
+
+
+def test_how_scenarios_of_the_faq_end_is_kept_by_version(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    """A later run replaces what it ran and leaves the rest."""
+    text = """
+@pytest.mark.faq("firewall", "5a")
+def test_symptom_ok(lab): pass
+
+@pytest.mark.faq("firewall", "5b")
+def test_cure_bad(lab): assert 0
+
+@pytest.mark.faq("firewall", "5c")
+def test_behaviour_void(lab):
+    with lab.mail.faulty(Noop()): pass
+
+def test_of_no_entry(lab): pass
+"""
+    run(test_it=text)
+    run("--postfix", "3.5", "-k", "ok", test_it=text)
+    run("--withhold", "cures", test_it=text)
+
+    known = faq.results(pytester.path / "runs")
+    assert {test: {v: r.outcome for v, r in of.items()} for test, of in known.items()} == {
+        "test_it.py::test_symptom_ok": {"3.10": "passed", "3.5": "passed"},
+        "test_it.py::test_cure_bad": {"3.10": "failed"},
+        "test_it.py::test_behaviour_void": {"3.10": "void"},
+    }
+    assert known["test_it.py::test_cure_bad"]["3.10"].evidence == "runs/test_it.py-test_cure_bad"
+
+
+@pytest.mark.parametrize(
+    ("mark", "complaint"),
+    [
+        ('"fire", "5a"', "no FAQ entry named 'fire'; there is: stand-alone*"),
+        ('"firewall", "6a"', "*: firewall has no bullet 6a; it has: 5a, 5b*"),
+    ],
+)
+def test_a_mark_the_faq_does_not_know_is_refused(run: Run, mark: str, complaint: str) -> None:
+    """So that no scenario is about nothing."""
+    result = run(test_it=f"@pytest.mark.faq({mark})\ndef test_cure_it(lab): pass\n")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{complaint}"])
+
+
 # Withholding.
 
 
@@ -615,6 +662,41 @@ def test_symptom_it(lab):
 
     assert result.ret == 0
     assert result.parseoutcomes() == {"red": 1}
+
+
+def test_without_witnesses_each_test_that_has_a_fault_must_be_void(run: Run) -> None:
+    """Whether it passes, fails by its own assertion or waits in vain; the rest may pass."""
+    text = """
+class Never:
+    def on(self, host): raise RuntimeError("was set")
+
+def test_symptom_a(lab):
+    with lab.mail.faulty(Never()): pass
+
+def test_behaviour_b(lab):
+    with lab.mail.faulty(Never()): assert "the symptom" == "shows"
+
+def test_cure_c(lab):
+    with lab.mail.faulty(Never()): lab.stream.wait(bool, within_s=0, what="it")
+
+def test_behaviour_d(lab): pass
+"""
+    result = run("--withhold", "witnesses", test_it=text)
+
+    assert result.ret == 0
+    assert result.parseoutcomes() == {"red": 4}
+
+
+def test_a_test_with_a_fault_that_breaks_down_without_it_is_told(run: Run) -> None:
+    """An error of the lab is no verdict."""
+    text = """
+def test_symptom_it(lab):
+    with lab.mail.faulty(Noop()): lab.break_down()
+"""
+    result = run("--withhold", "witnesses", test_it=text)
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["was not void; error: *no such thing"])
 
 
 def test_a_lab_that_does_not_come_up_is_no_red(run: Run) -> None:
@@ -753,4 +835,4 @@ def test_a_real_fault_that_does_nothing_makes_its_tests_void(pytester: pytest.Py
         "Greeting(reply='554 no mail from outside') on primary was never seen to act: "
         "0 clients that the server greeted"
     ) in result.stdout.str()
-    assert len(list((pytester.path / "runs").iterdir())) == 2
+    assert len([path for path in (pytester.path / "runs").iterdir() if path.is_dir()]) == 2

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
-from maillab import evidence, topology
+from maillab import evidence, faq, topology
 from maillab.engine import images
 from maillab.errors import (
     BadInput,
@@ -21,6 +21,7 @@ from maillab.errors import (
     NoDisk,
     NoEngine,
     NotConserved,
+    TimedOut,
     UnknownName,
     Void,
 )
@@ -28,15 +29,14 @@ from maillab.journey import Journeys
 from maillab.lab import Lab, Labs
 from maillab.ledger import Verdict
 
-Kind = Literal["symptom", "cure", "behaviour", "historic", ""]
-KINDS: tuple[Kind, ...] = ("symptom", "cure", "behaviour", "historic")
-_CONCERNED: dict[str, Kind] = {"cures": "cure", "faults": "symptom"}
+_CONCERNED: dict[str, faq.Kind] = {"cures": "cure", "faults": "symptom"}
 # What an assert raises, and what pytest.raises and pytest.fail do.
 _OWN_ASSERTIONS = (AssertionError, pytest.fail.Exception)
 # The rest is in the evidence.
 _JOURNEYS_SHOWN_MAX = 5
 _LABS = pytest.StashKey[Labs]()
 _LAB = pytest.StashKey[Lab]()
+_EVIDENCE = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,8 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--withhold",
         default="",
-        choices=("", "cures", "faults"),
-        help="leave out what cures or what breaks: cure or symptom tests must then fail",
+        choices=("", "cures", "faults", "witnesses"),
+        help="leave out what cures or what breaks: cure or symptom tests must then fail; "
+        "with 'witnesses' faults do nothing and each test that has one must be void",
     )
     group.addoption("--fresh-labs", action="store_true", help="a new lab for each test")
     group.addoption(
@@ -91,42 +92,35 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"maillab: Postfix {config.option.postfix}" + (withheld and f", {withheld} withheld")
 
 
-def kind_of(item: pytest.Item) -> Kind:
-    """What a scenario shows: the word after ``test_`` in its name."""
-    word = item.name.split("_")[1] if "_" in item.name else ""
-    return next((kind for kind in KINDS if kind == word), "")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose the tests, and bring those of one topology together."""
     for item in items:
-        site = _topology_of(item)
-        if site and item.get_closest_marker("faq") and not kind_of(item):
+        site = faq.topology_of(item)
+        for mark in faq.marks_of(item):
+            try:
+                faq.check(mark, item.nodeid)
+            except BadInput as error:
+                raise pytest.UsageError(str(error)) from error
+        if site and item.get_closest_marker("faq") and not faq.kind_of(item):
             raise pytest.UsageError(
                 f"{item.nodeid}: name a scenario test_symptom_…, test_cure_…, "
                 "test_behaviour_… or test_historic_…"
             )
-    items.sort(key=_topology_of)
+    items.sort(key=faq.topology_of)
     concerned = _CONCERNED.get(config.option.withhold)
     part, parts = (int(number) for number in config.option.shard.split("/"))
     wants_heavy = "heavy" in (config.option.markexpr or "")
     chosen = [
         item
         for item in items
-        if (concerned is None or kind_of(item) == concerned)
+        if (concerned is None or faq.kind_of(item) == concerned)
         and (wants_heavy or not item.get_closest_marker("heavy"))
     ][part - 1 :: parts]
     left_out = [item for item in items if item not in set(chosen)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = chosen
-
-
-def _topology_of(item: pytest.Item) -> str:
-    """The topology that an item's mark names, or nothing."""
-    mark = item.get_closest_marker("topology")
-    return str(mark.args[0]) if mark and mark.args else ""
 
 
 @pytest.fixture
@@ -139,7 +133,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     labs = config.stash[_LABS]
     try:
         running = labs.get(
-            topology.load(_topology_of(request.node)),
+            topology.load(faq.topology_of(request.node)),
             config.option.postfix,
             pool=mark.kwargs.get("pool", ""),
             withhold=config.option.withhold,
@@ -189,6 +183,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         if config.option.pcap:
             evidence.write_captures(folder, running)
         failure.add_note(f"evidence: {folder}")
+        pyfuncitem.stash[_EVIDENCE] = str(folder)
     if config.option.keep_labs and not red:
         config.stash[_LABS].release(running)
         del pyfuncitem.stash[_LAB]
@@ -200,7 +195,8 @@ def _judge(running: Lab, verdict: Verdict, failure: BaseException | None) -> Bas
     """What is said of a scenario in the end; without witnesses nothing can be."""
     if running.record.withhold != "faults":
         unseen = running.record.unwitnessed
-        if unseen and (failure is None or isinstance(failure, _OWN_ASSERTIONS)):
+        # What a fault that did not act was to bring about may be waited for in vain.
+        if unseen and (failure is None or isinstance(failure, (*_OWN_ASSERTIONS, TimedOut))):
             return Void(
                 "; ".join(
                     f"{witness.fault} on {witness.host} was never seen to act: 0 {witness.source}"
@@ -230,9 +226,17 @@ def pytest_runtest_makereport(
             verdict = "ledger"
         if isinstance(error, MaillabError):
             report.longrepr = _one_line(item, error)
-    report.maillab = {"verdict": verdict, "kind": kind_of(item)}  # type: ignore[attr-defined]  # travels with the report, through xdist, too
+    running = item.stash.get(_LAB, None)
+    report.maillab = {  # type: ignore[attr-defined]  # travels with the report, through xdist, too
+        "verdict": verdict,
+        "kind": faq.kind_of(item),
+        "faq": bool(faq.marks_of(item)),
+        "waited_s": dict(running.stream.waited_s) if running else {},
+        "evidence": item.stash.get(_EVIDENCE, ""),
+        "faulty": bool(running and running.record.witnesses),
+    }
     if item.config.option.withhold and report.when == "call":
-        _invert(report, verdict)
+        _invert(report, verdict, item.config.option.withhold)
     return report
 
 
@@ -247,9 +251,16 @@ def _one_line(item: pytest.Item, error: MaillabError) -> str:
     return "\n".join([f"{place}: {error}", *getattr(error, "__notes__", [])])
 
 
-def _invert(report: pytest.TestReport, verdict: str) -> None:
-    """In a withholding run a test is right when its own assertion fails."""
-    if verdict == "assertion":
+def _invert(report: pytest.TestReport, verdict: str, withheld: str) -> None:
+    """In a withholding run a test is right when its own assertion fails, or it is void.
+
+    Without witnesses those tests are concerned that have a fault.
+    """
+    wanted = "assertion"
+    if withheld == "witnesses":
+        told: dict[str, Any] = vars(report)["maillab"]
+        wanted = "void" if told["faulty"] else verdict
+    if verdict == wanted:
         report.outcome = "passed"
         report.longrepr = None
     else:
@@ -257,7 +268,8 @@ def _invert(report: pytest.TestReport, verdict: str) -> None:
         report.outcome = "failed"
         # pytest would not count it.
         vars(report).pop("wasxfail", None)
-        report.longrepr = f"did not fail by its own assertion; {observed}"
+        how = "was not void" if withheld == "witnesses" else "did not fail by its own assertion"
+        report.longrepr = f"{how}; {observed}"
 
 
 def pytest_report_teststatus(
@@ -279,6 +291,7 @@ class _Verdicts:
         self._config = config
         self._voids: list[pytest.TestReport] = []
         self._failures = 0
+        self._results: dict[str, faq.Result] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take down what is void and what failed."""
@@ -287,10 +300,32 @@ class _Verdicts:
             self._voids.append(report)
         elif report.failed:
             self._failures += 1
+        self._take_down(report)
+
+    def _take_down(self, report: pytest.TestReport) -> None:
+        """Keep how a scenario of the FAQ ended; the worst of its phases counts."""
+        told = getattr(report, "maillab", {})
+        if not told.get("faq") or self._config.option.withhold:
+            return
+        outcome: faq.Outcome = report.outcome
+        if report.failed and told["verdict"] in ("void", "error"):
+            outcome = told["verdict"]
+        before = self._results.get(report.nodeid)
+        if before and before.outcome != "passed":
+            outcome = before.outcome
+        self._results[report.nodeid] = faq.Result(
+            outcome,
+            round(report.duration + (before.duration_s if before else 0), 3),
+            {what: round(for_s, 3) for what, for_s in told["waited_s"].items()},
+            told["evidence"],
+        )
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """End with the code of void when nothing worse happened."""
+        """End with the code of void when nothing worse happened; keep the FAQ's results."""
+        if self._results:
+            options = self._config.option
+            faq.record(Path(options.runs), options.postfix, self._results)
         if (
             self._voids
             and not self._failures

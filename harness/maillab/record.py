@@ -11,7 +11,8 @@ from maillab.journey import Finding, Journey, Journeys
 from maillab.ledger import Expected
 from maillab.stream import Stream
 
-Withheld = Literal["", "cures", "faults"]
+# "witnesses": faults do nothing, as with "faults", and yet are asked who saw them.
+Withheld = Literal["", "cures", "faults", "witnesses"]
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Record:
     def begin(self) -> None:
         """A new scenario; what was before is forgotten."""
         self.begun = self.stream.position
+        self.stream.waited_s.clear()
         self.submissions = []
         self.flushed = {}
         self.witnesses = []
@@ -73,6 +75,11 @@ class Record:
             None if queued is None else tuple(queued),
             self.addresses,
         )
+
+    @property
+    def faults_act(self) -> bool:
+        """Whether injectors do what they are for."""
+        return self.withhold not in ("faults", "witnesses")
 
     @property
     def unwitnessed(self) -> list[Witness]:

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -32,6 +33,8 @@ class Stream:
         self._lines: dict[str, list[str]] = {}
         self._name = uuid.uuid4().hex[:8]
         self._tokens = itertools.count(1)
+        # Seconds spent in waiting, by what for.
+        self.waited_s: defaultdict[str, float] = defaultdict(float)
 
     def follow(self, host: str, container: str) -> None:
         """Take in a container's log from its beginning on."""
@@ -93,11 +96,13 @@ class Stream:
         A fact that is not ``announced`` by a log line is asked for in between, too.
         Raises TimedOut with ``what``, the last state and the tail of the log.
         """
-        deadline = time.monotonic() + within_s
+        began = time.monotonic()
+        deadline = began + within_s
         while True:
             seen = self.position
             found = fact()
             if found:
+                self.waited_s[what] += time.monotonic() - began
                 return found
             left_s = deadline - time.monotonic()
             if left_s <= 0:

@@ -197,6 +197,21 @@ def _parser() -> argparse.ArgumentParser:
     for parser_of_lab in (shell, logs, queue, send, trace):
         parser_of_lab.add_argument("--lab", default="", help=_LAB)
 
+    faq = command(
+        "faq.faq",
+        "the FAQ's entries, their scenarios and how they stood in the last run",
+        "maillab faq mx-greetings",
+        details="With an entry: today's answer, and each scenario's claim and results by version.",
+        json='[{"slug", "title", "topology", "scenarios": [{"id", "kind": '
+        '"symptom|cure|behaviour|historic", "claim", "results": {"3.10": "passed", ...}}]}]',
+    )
+    faq.add_argument("slug", metavar="ENTRY", nargs="?", default="", help="its slug, or its number")
+    faq.add_argument(
+        "--uncovered", action="store_true", help="the bullets of the catalogue without a scenario"
+    )
+    faq.add_argument("--scenarios", metavar="DIR", default="scenarios", help="where they are")
+    faq.add_argument("--runs", metavar="DIR", default="runs", help="where results are kept")
+
     sweep = command(
         "labs.sweep",
         "remove the labs that dead test runs left",

@@ -61,7 +61,7 @@ class Dialup:
         if hang_up_after_bytes < 0:
             raise BadInput(f"{self!r}: a call cannot end after {hang_up_after_bytes} bytes")
         call = Call()
-        if host.record.withhold == "faults":
+        if not host.record.faults_act:
             yield call
             return
         host.agent.call("line_call", hang_up_after_bytes=hang_up_after_bytes)
@@ -76,6 +76,6 @@ class Dialup:
 
     def rang(self, host: Host) -> int:
         """How many packets wanted out while the line was down: each would have dialled."""
-        if host.record.withhold == "faults":
+        if not host.record.faults_act:
             return 0
         return int(host.agent.call("line_counts")["lost_out"]["packets"])
