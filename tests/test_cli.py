@@ -591,6 +591,8 @@ def test_a_lab_by_hand_from_up_to_down() -> None:
             ("x@example.org", "4.7.1")
         ]
 
+        break_and_warp(here)
+
         log = maillab("logs", "all", *here).stdout
         assert f"{entry['queue_id']}: to=<joe@example.net>" in log
         assert_nothing_is_said_when_nobody_reads("logs", "all", "--follow", *here)
@@ -598,6 +600,21 @@ def test_a_lab_by_hand_from_up_to_down() -> None:
         gone = maillab("down", name)
     assert (gone.returncode, gone.stdout) == (0, f"removed {name}\n")
     assert name not in {lab["name"] for lab in json.loads(maillab("ps", "--json").stdout)}
+
+
+def break_and_warp(here: tuple[str, str]) -> None:
+    """A fault for as long as a command runs, and five days that pass at once."""
+    send = ("maillab", "send", "--from-host", "remote", "--to", "alice@example.com", "--wait")
+    words = ("fault", "Greeting", "mail", "reply=421 busy", *here)
+    broken = maillab(*words, "--", sys.executable, "-m", *send, *here)
+    assert broken.returncode == 0, broken.stderr
+    assert "refused to talk to me: 421 busy" in broken.stdout
+    assert broken.stdout.endswith("on mail: 1 clients that the server greeted\n")
+
+    before = json.loads(maillab("warp", "+1s", *here, "--json").stdout)
+    after = json.loads(maillab("warp", "+5d", *here, "--json").stdout)
+    assert before["mail"][:10] < after["mail"][:10]
+    assert json.loads(maillab("queue", "mail", *here, "--json").stdout) == []
 
 
 def assert_nothing_is_said_when_nobody_reads(*argv: str) -> None:

@@ -279,8 +279,10 @@ def pytest_report_teststatus(
     verdict = getattr(report, "maillab", {}).get("verdict")
     if verdict == "void" and not config.option.withhold:
         return "void", "V", "VOID"
-    if config.option.withhold and report.when == "call" and report.passed:
-        return "red", "r", "RED"
+    withheld = config.option.withhold
+    if withheld and report.when == "call" and report.passed:
+        concerned = withheld != "witnesses" or vars(report)["maillab"]["faulty"]
+        return ("red", "r", "RED") if concerned else None
     return None
 
 

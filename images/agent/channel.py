@@ -34,6 +34,8 @@ async def run(
     """Run a command to its end; it and its children are killed when its time is over."""
     identity: dict[str, Any] = {}
     environment = dict(os.environ)
+    # What keeps libfaketime off us is not for what we run.
+    environment.pop("FAKETIME_SKIP_CMDS", None)
     if user:
         entry = pwd.getpwnam(user)
         groups = os.getgrouplist(user, entry.pw_gid)

@@ -16,6 +16,7 @@ from maillab.errors import MaillabError
 
 _INTERRUPTED = 130
 _NOBODY_READS = 141
+_Command = Callable[..., argparse.ArgumentParser]
 _LAB = "part of a lab's name, or its topology; needed when several were brought up by hand"
 
 
@@ -47,7 +48,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.print_help()
         parser.exit()
     command: list[str] = []
-    if argv[0] == "shell" and "--" in argv:
+    if argv[0] in ("shell", "fault") and "--" in argv:
         # argparse would take the command's own options for ours.
         cut = argv.index("--")
         argv, command = argv[:cut], argv[cut + 1 :]
@@ -81,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--json", action="store_true", help="print JSON, see below")
         return added
 
+    for family in (_labs, _mail, _faults, _project):
+        family(command)
+    return parser
+
+
+def _labs(command: _Command) -> None:
     images = command(
         "images.images",
         "list the images of the labs, make what is missing",
@@ -151,6 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
 
+    for parser_of_lab in (shell, logs):
+        parser_of_lab.add_argument("--lab", default="", help=_LAB)
+
+
+def _mail(command: _Command) -> None:
     queue = command(
         "mail.queue",
         "the queue of a host, as postqueue(1) shows it",
@@ -194,9 +206,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     trace.add_argument("message", metavar="MESSAGE", help="a Message-ID or a queue id")
 
-    for parser_of_lab in (shell, logs, queue, send, trace):
+    for parser_of_lab in (queue, send, trace):
         parser_of_lab.add_argument("--lab", default="", help=_LAB)
 
+
+def _faults(command: _Command) -> None:
+    fault = command(
+        "faults.fault",
+        "break a host for as long as a command runs, or until Ctrl-C",
+        "maillab fault MtuBlackHole router peer=receiver -- maillab send --from-host sender ...",
+        details="Without a host: what the fault does and its settings. Without a fault: all there\n"
+        "are. Ends by telling how often the fault was seen to act. A host's name stands for its\n"
+        "address in the settings peer and client.",
+        json='{"fault", "host", "source", "count"}; of all faults: [{"name", "summary", '
+        '"settings": [{"name", "form", "default"}]}]',
+    )
+    fault.usage = (
+        "maillab fault [-h] [--json] [--lab LAB] [FAULT [HOST [NAME=VALUE ...]]] [-- COMMAND ...]"
+    )
+    fault.add_argument("fault", metavar="FAULT", nargs="?", default="", help="such as Greeting")
+    fault.add_argument("host", metavar="HOST", nargs="?", default="", help="a host of the lab")
+    fault.add_argument("settings", metavar="NAME=VALUE", nargs="*", default=[], help="of the fault")
+
+    warp = command(
+        "faults.warp",
+        "let time pass for all mail hosts of a lab",
+        "maillab warp +4h",
+        details="Deferred mail that became due is tried again. There is no way back but a new lab.",
+        json='{HOST: "its time now"}',
+    )
+    warp.add_argument("step", metavar="STEP", help="such as +4h, +5d, +1h30m")
+
+    for parser_of_lab in (fault, warp):
+        parser_of_lab.add_argument("--lab", default="", help=_LAB)
+
+
+def _project(command: _Command) -> None:
     faq = command(
         "faq.faq",
         "the FAQ's entries, their scenarios and how they stood in the last run",
@@ -223,4 +268,3 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="every lab there is: living runs', other machines' and those by hand, too",
     )
-    return parser
