@@ -31,7 +31,7 @@ withhold: setup
 	$(BIN)/pytest scenarios --postfix $(POSTFIX) --withhold faults
 
 bench: setup
-	$(BIN)/python tests/bench.py --postfix $(POSTFIX)
+	PYTHONPATH=tests $(BIN)/python -m bench --postfix $(POSTFIX)
 
 # After a change of the dependencies in pyproject.toml.
 lock: $(STAMP)

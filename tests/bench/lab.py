@@ -1,20 +1,12 @@
-"""Speed, as ratios measured in one run; ``make bench``. No test asserts a time.
-
-Writes ``runs/bench.json``: each figure is a median, its spread beside it.
-"""
+"""A lab's own speed: start, reset, commands, events."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from maillab import lab as labs
 from maillab import topology
@@ -25,12 +17,6 @@ from maillab.lab import Lab
 
 SITE = topology.load("backup-mx")
 BANNER = "read -t 5 banner </dev/tcp/127.0.0.1/25 && [[ $banner == 220* ]]"
-REACH = {
-    "cold_start_ratio": 1.5,
-    "reset_ms": 150.0,
-    "command_ratio": 0.2,
-    "event_p95_ms": 20.0,
-}
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -128,12 +114,8 @@ def events(lab: Lab, runs: int) -> list[float]:
     return found
 
 
-def main() -> None:
-    """Measure, print, write."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--postfix", default=images.VERSION_DEFAULT)
-    version = options.parse_args().postfix
-    images.ensure([version])
+def measure(version: str) -> dict[str, list[float]]:
+    """All of it, in labs of its own."""
     watchdog = Watchdog(compose.owner())
     figures = {"cold_start_ratio": cold_starts(version, 5)}
     lab = labs.start(SITE, version)
@@ -144,24 +126,4 @@ def main() -> None:
     finally:
         lab.down()
         watchdog.dismiss()
-    report: dict[str, float | list[float]] = {}
-    missed = 0
-    for name, runs in figures.items():
-        runs.sort()
-        low, middle, high = runs[0], statistics.median(runs), runs[-1]
-        value = runs[int(len(runs) * 0.95)] if "p95" in name else middle
-        report[name] = round(value, 3)
-        missed += value > REACH[name]
-        report[f"{name}_spread"] = [round(run, 3) for run in (low, middle, high)]
-        print(
-            f"{name:18} {value:8.3f}  "
-            f"(≤ {REACH[name]:g}: {'reached' if value <= REACH[name] else 'MISSED'}; "
-            f"min {low:.3f}, median {middle:.3f}, max {high:.3f}, {len(runs)} runs)"
-        )
-    Path("runs").mkdir(exist_ok=True)
-    Path("runs/bench.json").write_text(json.dumps(report, indent=1) + "\n")
-    sys.exit(bool(missed))
-
-
-if __name__ == "__main__":
-    main()
+    return figures

@@ -1,0 +1,39 @@
+"""The whole FAQ on one version: its wall time, and its slowest ten with what they wait for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from maillab import faq
+
+SLOWEST = 10
+
+
+def measure(version: str) -> dict[str, list[float]]:
+    """One run with all cores; prints the slowest."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "scenarios", "--ignore=scenarios/faults"),
+                *("-n", "auto", "-q", "--postfix", version, "--runs", folder),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        took = time.perf_counter() - began
+        print("  " + done.stdout.strip().splitlines()[-1])
+        known = faq.results(Path(folder))
+    results = sorted(
+        ((of[version], test) for test, of in known.items()), key=lambda one: -one[0].duration_s
+    )
+    for result, test in results[:SLOWEST]:
+        waits = sorted(result.waited_s.items(), key=lambda one: -one[1])[:2]
+        why = "; ".join(f"{what} {for_s:.1f} s" for what, for_s in waits)
+        print(f"  {result.duration_s:6.1f} s  {test.rpartition('/')[2]}  [{why or 'no event'}]")
+    return {"faq_wall_s": [took], "faq_scenarios": [float(len(known))]}
