@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -158,7 +159,11 @@ class Host:
             return
         with fault.on(self) as witness:
             self.record.witnesses.append(witness)
-            yield
+            witness.began_s = time.monotonic()
+            try:
+                yield
+            finally:
+                witness.ended_s = time.monotonic()
 
     def let_icmp_through(self) -> None:
         """Stop dropping "fragmentation needed", for the rest of the scenario (RFC 2923 2.1)."""

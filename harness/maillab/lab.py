@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from maillab import ledger, topology
 from maillab.clock import Clock
@@ -19,6 +19,8 @@ from maillab.history import History
 from maillab.host import Host
 from maillab.journey import Journeys
 from maillab.ledger import Expected, Verdict
+from maillab.load import Load, Loading
+from maillab.loadreport import Report
 from maillab.maillog import Event, Started
 from maillab.postfix import UNDER_WAY, MailHost
 from maillab.record import Mail, Record, Withheld
@@ -38,6 +40,7 @@ _AGENT_PROGRAMS = (
     "capture",
     "dnsproxy",
     "line",
+    "load",
     "netqueue",
     "netstate",
     "packetfilter",
@@ -143,6 +146,37 @@ class Lab:
         )
         self.mark()
 
+    def loading(self, server: MailHost, *clients: Host, **settings: Any) -> Loading:
+        """A load on a server for a ``with`` block: it runs beside what the block does.
+
+        From the hosts named, or the first of the others; for the settings see ``Load``.
+        """
+        others = clients or tuple(host for host in self.hosts.values() if host is not server)[:1]
+        return Loading(Load(**settings), server, others, self.mail_hosts)
+
+    def load(self, server: MailHost, *clients: Host, **settings: Any) -> Report:
+        """Have a load on a server to its end, see ``loading``; queues may still be full then."""
+        return self.loading(server, *clients, **settings).finish()
+
+    def drain(self, within_s: float = 120.0) -> None:
+        """Wait until no host has mail under way, however much there is; deferred mail stays."""
+
+        def under_way() -> dict[str, int]:
+            lengths = {host.name: host.queue_lengths() for host in self._present}
+            return {
+                name: sum(count for queue, count in of.items() if queue in UNDER_WAY)
+                for name, of in lengths.items()
+            }
+
+        self.stream.wait(
+            lambda: not any(under_way().values()),
+            within_s=within_s,
+            what="the end of all mail under way",
+            state=lambda: f"{under_way()}\n",
+            announced=False,
+        )
+        self.mark()
+
     def wait_for(
         self,
         kind: type[Kind],
@@ -208,6 +242,14 @@ class Lab:
                 queued += contents.queued
         history = self.record.history(stored, queued)
         return history, ledger.judge(history, self.record.expected)
+
+    def accounts(self) -> Verdict:
+        """Do the accounts while Postfix runs; meant for when no mail is under way."""
+        self.mark()
+        found = [host.contents(host.channel.call("collect")) for host in self.mail_hosts]
+        stored = [copy for contents in found for copy in contents.stored]
+        queued = [file for contents in found for file in contents.queued]
+        return ledger.judge(self.record.history(stored, queued), self.record.expected)
 
     def reset(self, withhold: Withheld = "") -> None:
         """Make every host what it was when the lab came up; raises LabError where it cannot."""

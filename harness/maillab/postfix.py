@@ -242,6 +242,11 @@ class MailHost(Host):
         """The files in the queue directories, for waiting: quicker than the queue itself."""
         return _queued(self.name, self.channel.call("queue_files")["queued"])
 
+    def queue_lengths(self) -> dict[str, int]:
+        """How many files are in each queue directory: cheap, however many there are."""
+        lengths: dict[str, int] = self.channel.call("queue_lengths")["lengths"]
+        return lengths
+
     def stored(self) -> list[Stored]:
         """Every message in every mailbox of the host."""
         return self.contents(self.channel.call("collect")).stored

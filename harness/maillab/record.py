@@ -23,6 +23,9 @@ class Witness:
     host: str
     source: str
     count: int = 0
+    # When it was applied and lifted, by the harness's monotonic clock; 0 while it was not.
+    began_s: float = 0.0
+    ended_s: float = 0.0
 
 
 class Place(Protocol):
