@@ -23,6 +23,7 @@ ROOMS = (
     "journey",
     "ledger",
     "loadreport",
+    "loadplot",
     "engine.client",
     "engine.bootstrap",
     "engine.images",

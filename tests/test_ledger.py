@@ -663,6 +663,16 @@ def test_the_reason_says_what_was_seen_last() -> None:
     assert "neither removed nor still there" in vanished.text()
 
 
+def test_a_crash_may_take_the_log_line_of_a_delivery_but_not_the_copy() -> None:
+    """What is in the mailbox was delivered; but only once, and only what was lost."""
+    cut_short = on("a", arrives("AAAAAA1"), removed("AAAAAA1"))
+
+    assert settle(cut_short, copy(queue_id="AAAAAA1")).conserved
+    assert settle(cut_short, copy(queue_id="AAAAAA1")).delivered == 1
+    twice = settle(cut_short, copy(queue_id="AAAAAA1"), copy(queue_id="AAAAAA1"))
+    assert (twice.lost, twice.duplicated) == (0, 1)
+
+
 def test_a_queue_file_of_another_host_or_message_is_no_excuse() -> None:
     for other in (
         Queued("b", "AAAAAA1", "deferred", MID),

@@ -139,6 +139,7 @@ class _Ledger:
         self.stored = stored
         self.journeys = Journeys(history)
         self.findings: list[Discrepancy] = []
+        self.told_by_mailbox = 0
         self.probes: dict[str, list[Submission]] = defaultdict(list)
         for mail in history.submissions:
             if mail.probe.message_id and mail.outcome != "refused":
@@ -166,6 +167,7 @@ class _Ledger:
             if leg in ours:
                 counts += ends
         self._match_copies()
+        counts["delivered"] += self.told_by_mailbox
         self._compare_bodies()
         counts["unexpected"] = sum(
             self.journeys.leg_of(copy) not in descended and copy.message_id not in self.probes
@@ -266,7 +268,21 @@ class _Ledger:
                 if line.reply in _KEPT_AS_A_COPY:
                     self._lost(*where, line.to, f'logged as "{line.reply}", but not there')
         for number in sorted(extra):
-            self._found_copy("duplicated", self.stored[number], _REPEATED)
+            if not self._was_delivered_after_all(self.stored[number]):
+                self._found_copy("duplicated", self.stored[number], _REPEATED)
+
+    def _was_delivered_after_all(self, copy: Stored) -> bool:
+        """Whether the copy is one that a crash left without its log line: the mailbox proves it."""
+        leg = self.journeys.leg_of(copy)
+        for lost in self.findings:
+            untold = lost.kind == "lost" and lost.reason in (_FORGOTTEN, _VANISHED)
+            same = leg is not None and (lost.host, lost.queue_id) == (leg.host, leg.queue_id)
+            addressed = lost.recipient.lower() in ("", copy.delivered_to.lower())
+            if untold and same and (addressed or names(lost.recipient, copy.mailbox)):
+                self.findings.remove(lost)
+                self.told_by_mailbox += 1
+                return True
+        return False
 
     def _pair(self, lines: list[Delivery], copies: list[int]) -> list[int]:
         """Take out each line that has its copy; return the copies left over."""

@@ -6,6 +6,7 @@ import base64
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
@@ -21,7 +22,7 @@ from maillab.postfix import MailHost
 USERS = ("alice", "bob", "carol", "dave", "joe")
 # How often the state of a load is asked for: its samples, its display.
 _LOOK_EVERY_S = 0.2
-_CONNECTED_WITHIN_S = 120.0
+_CONNECTED_WITHIN_S = 300.0
 _SESSIONS_MAX = 20_000
 _TOKEN = "@TOKEN@"  # noqa: S105  # a place in the template
 _TO = "@TO@"
@@ -152,10 +153,12 @@ class Loading:
             name: sum(gang.status.get(name, 0) for gang in self._gangs)
             for name in ("open", "given", "behind")
         }
-        for gang in self._gangs:
-            for name, count in gang.status.get("counts", {}).items():
-                numbers[name] = numbers.get(name, 0) + count
-        return numbers
+        return numbers | self._totals("counts")
+
+    @property
+    def replies(self) -> Mapping[str, int]:
+        """How often each reply code came by now."""
+        return self._totals("replies")
 
     @property
     def queued(self) -> Mapping[str, int]:
@@ -167,13 +170,23 @@ class Loading:
         """Whether every worker has ended."""
         return self._over.is_set()
 
-    def wait_until(self, *, acknowledged: int = 0, opened: int = 0, within_s: float = 60.0) -> None:
-        """Wait in the middle of a load for a fact about it; raises TimedOut."""
+    def wait_until(
+        self,
+        *,
+        acknowledged: int = 0,
+        replies: Mapping[str, int] | None = None,
+        within_s: float = 60.0,
+    ) -> None:
+        """Wait in the middle of a load for so many messages, or replies by code.
+
+        Its end is waited for no longer, either. Raises TimedOut.
+        """
 
         def true() -> bool:
-            state = self.state
+            seen = self.replies
             return self.over or (
-                state.get("acknowledged", 0) >= acknowledged and self._seen_max >= opened
+                self.state.get("acknowledged", 0) >= acknowledged
+                and all(seen.get(code, 0) >= count for code, count in (replies or {}).items())
             )
 
         with self._changed:
@@ -184,11 +197,15 @@ class Loading:
         """Wait for its end and do the accounts; raises TimedOut, its partial report kept."""
         done = self._over.wait(within_s)
         report = self.stop()
-        if self._failure is not None:
-            raise self._failure
+        self.raise_failure()
         if not done:
             raise TimedOut(f"the load did not end within {within_s:g} s:\n{report.text()}")
         return report
+
+    def raise_failure(self) -> None:
+        """Raise what kept it from going on, if anything did."""
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> Report:
         """End it, finished or not; every message that was attempted is on record."""
@@ -259,8 +276,8 @@ class Loading:
             if time.monotonic() > deadline or self._failed():
                 self._abandon()
                 raise self._failure or TimedOut(
-                    f"load: only {open_} of {self.load.sessions} sessions were open within "
-                    f"{_CONNECTED_WITHIN_S:.0f} s"
+                    f"load: not all of {self.load.sessions} sessions were greeted within "
+                    f"{_CONNECTED_WITHIN_S:.0f} s; {open_} were connected"
                 )
             pause.wait(_LOOK_EVERY_S)
 
@@ -308,6 +325,12 @@ class Loading:
         with self._changed:
             self._changed.notify_all()
 
+    def _totals(self, name: str) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for gang in self._gangs:
+            total.update(gang.status.get(name, {}))
+        return dict(total)
+
     def _submit(self, gang: _Gang, one: Attempted) -> None:
         if one.outcome == "unsent":
             return
@@ -339,12 +362,6 @@ class Loading:
         )
 
     def _reported(self, messages: list[Attempted], took_s: float) -> Report:
-        counts: dict[str, int] = {}
-        replies: dict[str, int] = {}
-        for gang in self._gangs:
-            for total, name in ((counts, "counts"), (replies, "replies")):
-                for what, count in gang.status.get(name, {}).items():
-                    total[what] = total.get(what, 0) + count
         complaints = []
         rate = self.load.rate_per_s
         behind = max((one.done_s - one.due_s for one in messages if one.done_s), default=0.0)
@@ -371,8 +388,8 @@ class Loading:
             asked=f"{self.load} to {self.server.name}",
             messages=tuple(messages),
             samples=tuple(self._samples),
-            replies=replies,
-            counts=counts,
+            replies=self._totals("replies"),
+            counts=self._totals("counts"),
             open_max=max(self._seen_max, 1 if messages else 0),
             took_s=took_s,
             rss_kb=sum(gang.status.get("rss_kb", 0) for gang in self._gangs),

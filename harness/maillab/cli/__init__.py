@@ -206,7 +206,50 @@ def _mail(command: _Command) -> None:
     )
     trace.add_argument("message", metavar="MESSAGE", help="a Message-ID or a queue id")
 
-    for parser_of_lab in (queue, send, trace):
+    load = command(
+        "load.load",
+        "send many messages in many sessions, and account for each",
+        "maillab load --from-host client --to-host mail --sessions 300 --messages 3000",
+        details="Ctrl-C ends it; the report then tells what was done. Exit status 1 when mail was\n"
+        "not conserved. Nothing is sent to an address outside the lab.",
+        json='{"asked", "messages", "outcomes", "rate_per_s", "took_s", "open_max", "replies", '
+        '"counts", "latency_s": {PHASE: {"p50", "p90", "p99", "p100"}}, "rss_kb", "bands", '
+        '"complaints", "ledger"}',
+    )
+    load.add_argument(
+        "--from-host", metavar="HOST", nargs="+", required=True, help="the hosts that send"
+    )
+    load.add_argument("--to-host", metavar="HOST", required=True, help="the one that receives")
+    for option, default, what in (
+        ("--sessions", 100, "how many are busy at once"),
+        ("--messages", 1000, "how many in all"),
+        ("--messages-per-session", 1, "before it says QUIT"),
+        ("--retries", 0, "how often a message that was put off is tried anew"),
+        ("--workers", 1, "processes on each sending host"),
+        ("--port", 25, "where the server listens"),
+        ("--seed", 1, "of sizes and recipients"),
+    ):
+        load.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    load.add_argument("--held", action="store_true", help="all connected before any sends")
+    load.add_argument(
+        "--rate", type=float, default=0.0, metavar="N", help="messages due a second (open loop)"
+    )
+    for option, usual, what in (
+        ("--size-bytes", "1000", "sizes"),
+        ("--recipients-each", "1", "numbers of recipients"),
+    ):
+        load.add_argument(
+            option, nargs="+", default=[usual], metavar="N[:WEIGHT]", help=f"{what}, by weight"
+        )
+    load.add_argument("--to", nargs="+", default=[], metavar="ADDR", help="recipients to draw from")
+    load.add_argument("--tls", action="store_true", help="STARTTLS in every session")
+    load.add_argument("--auth", default="", metavar="USER:PASSWORD", help="AUTH PLAIN")
+    load.add_argument("--drain-s", type=float, default=120.0, metavar="S", help=argparse.SUPPRESS)
+    load.add_argument("--plot", metavar="FILE", help="a picture of it, such as load.png")
+
+    for parser_of_lab in (queue, send, trace, load):
         parser_of_lab.add_argument("--lab", default="", help=_LAB)
 
 

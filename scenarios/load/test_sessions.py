@@ -1,0 +1,122 @@
+"""Hundreds of sessions at once, then thousands: nothing that was acknowledged is lost."""
+
+import pytest
+
+from maillab.faults import DiskFull, DnsDelay, Killed, SmtpStage
+from maillab.lab import Lab
+from maillab.loadreport import Report
+from maillab.postfix import MailHost
+
+# What one server takes at once, and from one client, is limited to 100 and 50 by default.
+MANY = {"default_process_limit": "2500", "smtpd_client_connection_count_limit": "0"}
+
+
+def take_many(server: MailHost) -> None:
+    """Lift the limits that entry linux-processes is about."""
+    server.configure(**MANY)
+
+
+def all_acknowledged(report: Report, messages: int) -> bool:
+    """Whether each message was taken; the ledger says what became of it."""
+    return dict(report.outcomes) == {"acknowledged": messages}
+
+
+@pytest.mark.topology("firewall")
+def test_three_hundred_sessions_at_once_through_the_firewall(lab: Lab) -> None:
+    """All are connected before any sends, and the inside gateway stores every message."""
+    take_many(lab.firewall)
+    take_many(lab.inside)
+    recipients = [f"{user}@example.com" for user in ("alice", "bob", "carol", "dave", "joe")]
+
+    report = lab.load(
+        lab.firewall, lab.outside, sessions=300, messages=300, held=True, recipients=recipients
+    )
+    lab.drain()
+
+    assert report.open_max == 300
+    assert all_acknowledged(report, 300)
+    assert sum(len(lab.inside.mailbox(user)) for user in ("alice", "bob")) > 60
+
+
+@pytest.mark.heavy
+@pytest.mark.topology("backup-mx")
+def test_the_primary_dies_and_comes_back_under_five_hundred_sessions(lab: Lab) -> None:
+    """What it had acknowledged is on its disk; the rest its clients still have.
+
+    It delivers only afterwards: a delivery that is killed may well be repeated.
+    """
+    lab.primary.configure(**MANY, defer_transports="local")
+
+    with lab.loading(lab.primary, lab.sender, sessions=500, messages=2000, retries=200) as load:
+        load.wait_until(acknowledged=500)
+        with lab.primary.faulty(Killed("postfix")):
+            load.wait_until(acknowledged=500)
+        load.wait_until(acknowledged=1000)
+    lab.primary.configure(defer_transports="")
+    lab.primary.flush()
+    lab.drain()
+
+    assert load.report is not None
+    assert load.report.counts["broken"] > 0
+    assert load.report.outcomes["acknowledged"] + load.report.outcomes["unknown"] == 2000
+
+
+@pytest.mark.heavy
+@pytest.mark.topology("standalone")
+def test_a_thousand_sessions_while_names_are_slow(lab: Lab) -> None:
+    """Every session waits for the client's name, and none is given up."""
+    take_many(lab.mail)
+
+    with lab.mail.faulty(DnsDelay("*", delay_s=1.0)):
+        report = lab.load(lab.mail, lab.client, sessions=1000, messages=1000, held=True)
+    lab.drain()
+
+    assert report.open_max == 1000
+    assert all_acknowledged(report, 1000)
+
+
+@pytest.mark.heavy
+@pytest.mark.topology("backup-mx")
+def test_three_hundred_sessions_where_the_server_greets_421_beyond_a_hundred(lab: Lab) -> None:
+    """Clients that are put off come again, and each message is taken once."""
+    take_many(lab.primary)
+
+    with lab.primary.faulty(SmtpStage("greeting", reply="421 too many", sessions_max=100)):
+        report = lab.load(lab.primary, lab.sender, sessions=300, messages=600, retries=10_000)
+    lab.drain()
+
+    assert all_acknowledged(report, 600)
+    assert report.replies["421"] > 0
+
+
+@pytest.mark.heavy
+@pytest.mark.topology("standalone")
+def test_the_queues_disk_fills_up_under_load_and_recovers(lab: Lab) -> None:
+    """While it is full mail is put off by 452, never taken and lost."""
+    take_many(lab.mail)
+
+    with lab.loading(lab.mail, lab.client, sessions=50, messages=1000, retries=10_000) as load:
+        load.wait_until(acknowledged=200)
+        with lab.mail.faulty(DiskFull()):
+            load.wait_until(replies={"452": 20})
+    lab.drain()
+
+    assert load.report is not None
+    assert all_acknowledged(load.report, 1000)
+    assert load.report.replies["452"] >= 20
+
+
+@pytest.mark.heavy
+@pytest.mark.topology("standalone")
+def test_two_thousand_sessions_held_at_once(lab: Lab) -> None:
+    """One Postfix greets and serves two thousand clients that are all there at once.
+
+    Each has a process of its own, which takes the machine its time to start.
+    """
+    take_many(lab.mail)
+
+    report = lab.load(lab.mail, lab.client, sessions=2000, messages=2000, held=True, workers=2)
+    lab.drain()
+
+    assert report.open_max == 2000
+    assert all_acknowledged(report, 2000)
