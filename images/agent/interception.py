@@ -21,6 +21,8 @@ TABLE = "maillab_smtp"
 END_OF_DATA = b"\r\n.\r\n"
 
 _CHUNK_BYTES = 65536
+# Sessions that may wait to be accepted: hundreds come at once under load.
+BACKLOG = 4096
 _SO_MARK = 36
 # netfilter_ipv4.h: where the client wanted to go before the redirect.
 _SO_ORIGINAL_DST = 80
@@ -158,7 +160,12 @@ class Front:
         self.layers.append(layer)
         if self._listener is not None:
             return
-        self._listener = await asyncio.start_server(self._accept, "0.0.0.0", 0)  # noqa: S104  # a lab's network is closed
+        self._listener = await asyncio.start_server(
+            self._accept,
+            "0.0.0.0",  # noqa: S104  # a lab's network is closed
+            0,
+            backlog=BACKLOG,
+        )
         self.port = self._listener.sockets[0].getsockname()[1]
         if self._server is None:
             nft(_RULES % self.port)

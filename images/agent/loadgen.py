@@ -199,7 +199,7 @@ class Worker:
                 async with asyncio.timeout(self.plan["timeout_s"]):
                     await self.transaction(record, held)
             except SMTPResponseException as error:
-                self.note(record, error.code, error.message)
+                record.code, record.text = error.code, error.message
                 record.outcome = "refused"
                 held = None
             except (TimeoutError, OSError, SMTPException) as error:
@@ -217,11 +217,6 @@ class Worker:
         record.phases["whole"] = record.done_s - record.due_s
         self.counts[record.outcome] += 1
         return held
-
-    def note(self, record: Record, code: int, text: str) -> None:
-        """Keep the reply that decided."""
-        record.code, record.text = code, text
-        self.replies[code] += 1
 
     async def connect(self, phases: dict[str, float]) -> SMTPProtocol:
         """Open a session up to the reply to EHLO; raises what went wrong."""
