@@ -16,6 +16,7 @@ from maillab.history import History, Leg, Queued, Stored, Submission, names, rea
 from maillab.maillog import (
     Accepted,
     Active,
+    Complaint,
     Connected,
     Delivery,
     Discarded,
@@ -170,7 +171,7 @@ class Journeys:
         bounce(8) says so when cleanup(8) has the notice, from 3.11 on just before.
         """
         lives = self._lives.get((event.host, queue_id), [])
-        made = [leg for leg in lives if isinstance(leg.events[0], MessageId) and not leg.parent]
+        made = [leg for leg in lives if isinstance(_first_word(leg), MessageId) and not leg.parent]
         before = [leg for leg in made if leg.born < event.seq]
         after = made if isinstance(event, Notified) else []
         return next(iter(before[-1:] or after), None)
@@ -195,6 +196,12 @@ class Journeys:
             by_sendmail = isinstance(first, PickedUp)
             return piped and (by_sendmail or self.history.host_at(client, leg.host) == event.host)
         return client != "" and self.history.next_host(event) == leg.host
+
+
+def _first_word(leg: Leg) -> Event:
+    """What was logged first of it, but for warnings, as of too many hops."""
+    told = (event for event in leg.events if not isinstance(event, Complaint))
+    return next(told, leg.events[0])
 
 
 def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:
