@@ -17,7 +17,7 @@ pytestmark = pytest.mark.topology("standalone")
 
 PROCMAIL = '/usr/bin/procmail -a "$EXTENSION" DEFAULT=$HOME/Maildir/ MAILDIR=$HOME/Maildir'
 # Alice sorts her mail by the extension it was addressed to.
-RECIPE = ':0\n* ? test "$1" = lists\n.lists/\n'
+RECIPE = "ARGUMENT=$1\n:0\n* ARGUMENT ?? ^^lists^^\n.lists/\n"
 
 
 def with_a_recipe(lab: Lab) -> None:
