@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: setup scenarios test lint withhold bench lock clean
+.PHONY: setup scenarios test lint withhold bench lock images-save images-load ci-local clean
 
 setup: $(STAMP)
 	@$(BIN)/maillab images --make --postfix $(POSTFIX)
@@ -16,19 +16,23 @@ $(STAMP): requirements.lock pyproject.toml setup.sh
 	@touch $@
 
 scenarios: setup
-	$(BIN)/pytest scenarios --postfix $(POSTFIX)
+	$(BIN)/pytest scenarios -n auto --postfix $(POSTFIX)
 
 test: setup lint
-	$(BIN)/pytest tests scenarios --postfix $(POSTFIX)
+	$(BIN)/pytest tests scenarios -n auto --postfix $(POSTFIX)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/python docs/generate.py --check
 
 withhold: setup
-	$(BIN)/pytest scenarios --postfix $(POSTFIX) --withhold cures
-	$(BIN)/pytest scenarios --postfix $(POSTFIX) --withhold faults
+	$(BIN)/pytest scenarios -n auto --postfix $(POSTFIX) --withhold cures
+	$(BIN)/pytest scenarios -n auto --postfix $(POSTFIX) --withhold faults
+	$(BIN)/pytest scenarios -n auto --postfix $(POSTFIX) --withhold witnesses
 
 bench: setup
 	PYTHONPATH=tests $(BIN)/python -m bench --postfix $(POSTFIX)
@@ -37,6 +41,18 @@ bench: setup
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --group dev pyproject.toml -o requirements.lock --quiet
+
+# Images as one file, for a cache between machines.
+images-save: $(STAMP)
+	test -f images.tar || docker save -o images.tar $$($(BIN)/maillab images --json --postfix $(POSTFIX) \
+	  | $(BIN)/python -c 'import json, sys; print(*(i["tag"] for i in json.load(sys.stdin) if i["state"] == "present"))')
+
+images-load:
+	test ! -f images.tar || docker load -q -i images.tar
+
+# Every "run:" step of the workflows, here; see --help for which.
+ci-local: $(STAMP)
+	$(BIN)/python tests/ci_local.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -128,6 +128,19 @@ def test_the_list_tells_how_each_entry_stands(
     assert line.split() == ["5", "firewall", "firewall", "3", "-", "1", "bad", "-", "-"]
 
 
+def test_results_of_several_runs_are_told_together(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of a matrix are, in the summary of a workflow."""
+    test = "scenarios/test_made_up.py::test_cure_it_works"
+    faq.record(project / "other", "3.11", {test: Result("passed", 1.0)})
+
+    text = said(capsys, "--markdown", "--runs", "runs", "other")
+
+    assert text.splitlines()[1].startswith("| --- | --- |")
+    assert "| 5 | firewall | firewall | 3 | - | 1 bad | - | 1 of 3 ok |" in text
+
+
 def test_an_entry_is_told_with_its_answer_and_its_evidence(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -298,7 +298,10 @@ def _project(command: _Command) -> None:
         "--uncovered", action="store_true", help="the bullets of the catalogue without a scenario"
     )
     faq.add_argument("--scenarios", metavar="DIR", default="scenarios", help="where they are")
-    faq.add_argument("--runs", metavar="DIR", default="runs", help="where results are kept")
+    faq.add_argument(
+        "--runs", metavar="DIR", nargs="+", default=["runs"], help="where results are kept"
+    )
+    faq.add_argument("--markdown", action="store_true", help="the list as a table in Markdown")
 
     sweep = command(
         "labs.sweep",

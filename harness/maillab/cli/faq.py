@@ -21,14 +21,22 @@ def faq(arguments: Namespace) -> int:
     scenarios = entries.collect(Path(arguments.scenarios))
     if arguments.uncovered:
         return _uncovered(scenarios, [one.slug for one in chosen], as_json=arguments.json)
-    known = entries.results(Path(arguments.runs))
+    known: dict[str, dict[str, Result]] = {}
+    for folder in arguments.runs:
+        for test, of_test in entries.results(Path(folder)).items():
+            known.setdefault(test, {}).update(of_test)
     if arguments.json:
         print_json([_as_json(one, scenarios, known) for one in chosen])
     elif arguments.slug:
         _tell(chosen[0], scenarios, known)
     else:
+        head = ("", "ENTRY", "TOPOLOGY", "SCENARIOS", *SUITES)
         rows = [_row(one, scenarios, known) for one in chosen]
-        print_table([("", "ENTRY", "TOPOLOGY", "SCENARIOS", *SUITES), *rows])
+        if arguments.markdown:
+            for row in (head, ["---"] * len(head), *rows):
+                print(f"| {' | '.join(map(str, row))} |")
+        else:
+            print_table([head, *rows])
     return 0
 
 
