@@ -33,6 +33,7 @@ ROOMS = (
     "record",
     "host",
     "postfix",
+    "tls",
     "clock",
     "faults",
     "lab",

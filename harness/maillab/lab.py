@@ -23,6 +23,7 @@ from maillab.maillog import Event, Started
 from maillab.postfix import UNDER_WAY, MailHost
 from maillab.record import Mail, Record, Withheld
 from maillab.stream import Stream
+from maillab.tls import Authority
 from maillab.topology import Topology
 
 Kind = TypeVar("Kind", bound=Event)
@@ -69,6 +70,7 @@ class Lab:
         self.record = Record(self.stream, addresses)
         self.hosts: dict[str, Host] = {}
         self.clock = Clock(lambda: self.mail_hosts)
+        self.authority = Authority(lambda: self.mail_hosts)
         for role in site.roles.values():
             agent = Channel(containers[role.agent_service], role.name, _AGENT_PROGRAMS)
             if role.has_postfix:
