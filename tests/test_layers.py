@@ -34,6 +34,7 @@ ROOMS = (
     "host",
     "postfix",
     "tls",
+    "sasl",
     "clock",
     "faults",
     "lab",
