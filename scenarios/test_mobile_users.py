@@ -294,7 +294,8 @@ service pop-before-smtp {
 
 def pop_before_smtp(lab: Lab) -> str:
     """Users read mail by POP3, and a table learns from where; returns the table."""
-    table = lab.mail.table("pop", {})
+    # One that a login can add to. Debian's 3.11 comes without Berkeley DB.
+    table = lab.mail.table("pop", {}, "lmdb" if lab.version == "3.11" else "btree")
     script = AFTER_LOGIN.replace("TABLE", table)
     lab.mail.write("/usr/local/bin/pop-before-smtp", script, mode=0o755)
     pop3.serve(lab.mail, PASSWORDS, settings=POP_OPENS_THE_WAY)
@@ -327,7 +328,7 @@ def test_behaviour_the_way_is_open_until_the_entry_goes(lab: Lab) -> None:
     pop3.read(lab.client, lab.mail, *JOE)
 
     anybody = lab.client.submit("joe@example.net", server=lab.mail, sender="x@y.example")
-    lab.mail.table("pop", {})
+    lab.mail.table("pop", {}, table.partition(":")[0])
     late = lab.client.submit("joe@example.net", server=lab.mail)
     lab.settle(anybody, late)
 

@@ -11,6 +11,7 @@ is better today is a login (permit_sasl_authenticated) for insiders abroad.
 
 import pytest
 
+from maillab import sasl
 from maillab.lab import Lab
 from maillab.maillog import Complaint, Delivery
 
@@ -267,3 +268,31 @@ def test_cure_the_class_is_declared(lab: Lab) -> None:
 
     assert inside.delivered_to(lab.primary, mailbox="alice")
     assert outside.rejected(554, "5.7.1", saying=f"<all@example.org>: {DENIED}")
+
+
+@pytest.mark.faq("protect-internal-list")
+def test_cure_insiders_log_in(lab: Lab) -> None:
+    """What no address proves a password does: an insider anywhere, in his own name only."""
+    a_list(lab)
+    owners = lab.primary.table("owners", {"bob@example.org": "bob", "boss@example.org": "boss"})
+    lab.primary.configure(
+        **by_sender(lab),
+        **sasl.cyrus(lab.primary, {"bob": "secret"}),
+        smtpd_sender_login_maps=owners,
+    )
+    lab.primary.cure.configure(
+        smtpd_sender_restrictions="reject_sender_login_mismatch",
+        insiders_only="permit_sasl_authenticated, reject",
+    )
+
+    insider = lab.sender.submit(
+        "all@example.org", server=lab.primary, sender="bob@example.org", login=("bob", "secret")
+    )
+    forged = lab.sender.submit("all@example.org", server=lab.primary, sender="boss@example.org")
+    friend = lab.sender.submit("all@example.org", server=lab.primary, sender="x@another.example")
+    lab.settle(insider, forged, friend)
+
+    assert insider.delivered_to(lab.primary, mailbox="alice")
+    refusal = "<boss@example.org>: Sender address rejected: not logged in"
+    assert forged.rejected(553, "5.7.1", saying=refusal)
+    assert friend.rejected(554, "5.7.1", saying=f"<all@example.org>: {DENIED}")
