@@ -89,9 +89,9 @@ def test_behaviour_auth_is_offered_and_wants_the_right_password(
         relay = [session.mail("joe@example.com"), session.rcpt("joe@example.net")]
 
     assert "AUTH PLAIN LOGIN" in offered
+    reason = "authentication failure" if passwords_by is sasl.cyrus else "(reason unavailable)"
     for refusal in (wrong, nobody):
-        assert (refusal.code, refusal.dsn) == (535, "5.7.8")
-        assert "Error: authentication failed:" in refusal.text
+        assert str(refusal) == f"535 5.7.8 Error: authentication failed: {reason}"
     assert str(right) == "235 2.7.0 Authentication successful"
     assert [reply.code for reply in relay] == [250, 250]
 
@@ -183,7 +183,8 @@ def test_behaviour_the_submission_service_lets_nobody_else_in(lab: Lab) -> None:
     assert clear.rejected(530, "5.7.0", saying="Must issue a STARTTLS command first")
     refusal = "<alice@example.com>: Recipient address rejected: Access denied"
     assert stranger.rejected(554, "5.7.1", saying=refusal)
-    assert guess.rejected(535, "5.7.8", saying="Error: authentication failed:")
+    refusal = "Error: authentication failed: authentication failure"
+    assert guess.rejected(535, "5.7.8", saying=refusal)
     assert on_25.rejected(503, "5.5.1", saying="Error: authentication not enabled")
 
 
