@@ -261,6 +261,22 @@ def test_tables_of_every_kind_answer(kind: str, lab: Lab) -> None:
     assert lab.sender.run("postmap", "-q", asked, table).stdout.strip() == "value"
 
 
+def test_a_table_that_changes_at_once_is_noticed_at_once(lab: Lab) -> None:
+    """By a server that has it open, with no reload, though Postfix counts in whole seconds."""
+    access = lab.primary.table("access", {"x@example.net": "550 not you"})
+    lab.primary.configure(smtpd_sender_restrictions=f"check_sender_access {access}")
+
+    before = lab.sender.submit("alice@example.org", server=lab.primary, sender="y@example.net")
+    kind = access.partition(":")[0]
+    lab.primary.write("/etc/postfix/access", "y@example.net 550 not you\n")
+    lab.primary.run("postmap", f"{kind}:/etc/postfix/access")
+    after = lab.sender.submit("alice@example.org", server=lab.primary, sender="y@example.net")
+    lab.settle(before, after)
+
+    assert before.delivered_to(lab.primary, "alice")
+    assert after.rejected(550, "5.7.1")
+
+
 @pytest.mark.parametrize(
     ("kind", "text"), [("", "no value here\nkey\n"), ("pcre", "/(/ x\n"), ("cidr", "no-net x\n")]
 )

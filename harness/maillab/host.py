@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import re
@@ -13,13 +14,14 @@ from typing import Any, Literal, Protocol, Self
 
 from maillab import message
 from maillab.engine.channel import Channel
-from maillab.errors import CommandFailed
+from maillab.errors import CommandFailed, UnknownName
 from maillab.history import Stored, Submission
 from maillab.message import Probe
 from maillab.record import Mail, Record, Withheld, Witness
 from maillab.topology import Role
 
 OK, WILL_FORWARD = 250, 251
+TLS_READY, AUTHENTICATED, GO_ON = 220, 235, 334
 # Marks the ICMP that ``let_icmp_through`` is about, for the faults that drop it.
 LET_THROUGH = 0x6D6C
 
@@ -186,15 +188,19 @@ class Host:
         to: str | Iterable[str],
         *,
         server: Host,
+        port: int = 25,
+        starttls: bool = False,
+        login: tuple[str, str] | None = None,
         sender: str | None = None,
         subject: str = "probe",
         body: str = "",
         size_bytes: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> Mail:
-        """Send a message by SMTP from this host to a server's port 25.
+        """Send a message by SMTP from this host to a server.
 
-        EHLO, MAIL, RCPT for each recipient, DATA when one was accepted, QUIT.
+        EHLO, MAIL, RCPT for each recipient, DATA when one was accepted, QUIT; before
+        MAIL it goes on in TLS and logs in as (user, password) where it is told to.
         """
         recipients = (to,) if isinstance(to, str) else tuple(to)
         probe = message.compose(
@@ -205,8 +211,8 @@ class Host:
             size_bytes=size_bytes,
             headers=headers,
         )
-        with self.session(server) as session:
-            return session.send(probe)
+        with self.session(server, port=port) as session:
+            return session.send(probe, starttls=starttls, login=login)
 
 
 class Nothing(Channel):
@@ -226,6 +232,10 @@ class Nothing(Channel):
             "mailboxes": [],
             "queued": [],
         }
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 @dataclass
@@ -276,6 +286,37 @@ class Session:
         """Greet with ESMTP, as this host unless another name is given."""
         return self.command(f"EHLO {name or self._client.fqdn}")
 
+    def starttls(self, *, trust: str = "", certificate: str = "") -> Reply:
+        """Go on in TLS (RFC 3207); EHLO is to be said again.
+
+        ``trust`` is the CA by which the server must prove its name; without one any
+        server will do. ``certificate`` is ours, its key with it. Both in PEM.
+        """
+        if not self.open:
+            return self._keep("STARTTLS", self.replies[-1][1])
+        server = self._server
+        answer = self._client.agent.call(
+            "smtp_starttls", session=self._number,
+            name=server if isinstance(server, str) else server.fqdn,
+            trust=trust, certificate=certificate,
+        )  # fmt: skip
+        return self._keep("STARTTLS", Reply(answer["code"], answer["text"]))
+
+    def auth(self, user: str, password: str, mechanism: str = "PLAIN") -> Reply:
+        """Log in (RFC 4954) by the mechanism PLAIN or LOGIN; the server's last reply."""
+        whole = f"\0{user}\0{password}"
+        lines = {
+            "PLAIN": [f"AUTH PLAIN {_base64(whole)}"],
+            "LOGIN": ["AUTH LOGIN", _base64(user), _base64(password)],
+        }
+        if mechanism not in lines:
+            raise UnknownName.among("mechanism", mechanism, list(lines))
+        for line in lines[mechanism]:
+            reply = self.command(line)
+            if reply.code != GO_ON:
+                break
+        return reply
+
     def mail(self, sender: str, parameters: str = "") -> Reply:
         """Begin a transaction with the envelope sender."""
         self._transaction = _Transaction(self._client.record.stream.position - 1)
@@ -309,12 +350,20 @@ class Session:
             self._client.agent.call("smtp_close", session=self._number)
             self._number = 0
 
-    def send(self, probe: Probe) -> Mail:
+    def send(
+        self, probe: Probe, *, starttls: bool = False, login: tuple[str, str] | None = None
+    ) -> Mail:
         """The whole of an ordinary session after the greeting."""
         refused = self.greeting
         if self.open:
             refused = self.ehlo()
-        if self.open and refused.code == OK:
+        if starttls and self.open and refused.code == OK:
+            refused = self.starttls()
+            if refused.code == TLS_READY:
+                refused = self.ehlo()
+        if login and self.open and refused.code == OK:
+            refused = self.auth(*login)
+        if self.open and refused.code in (OK, AUTHENTICATED):
             refused = self.mail(probe.sender)
         if self.open and refused.code == OK:
             for recipient in probe.recipients:

@@ -25,6 +25,7 @@ from maillab.maillog import Event, Started
 from maillab.postfix import UNDER_WAY, MailHost
 from maillab.record import Mail, Record, Withheld
 from maillab.stream import Stream
+from maillab.tls import Authority
 from maillab.topology import Topology
 
 Kind = TypeVar("Kind", bound=Event)
@@ -34,6 +35,7 @@ _MARKS_WITHIN_S = 20.0
 # How long the mail under way at a scenario's end gets to come to rest.
 _QUIET_WITHIN_S = 15.0
 _AGENT_PROGRAMS = (
+    "pop3client",
     "smtpclient",
     "smtpserver",
     "middlebox",
@@ -72,6 +74,7 @@ class Lab:
         self.record = Record(self.stream, addresses)
         self.hosts: dict[str, Host] = {}
         self.clock = Clock(lambda: self.mail_hosts)
+        self.authority = Authority(lambda: self.mail_hosts)
         for role in site.roles.values():
             agent = Channel(containers[role.agent_service], role.name, _AGENT_PROGRAMS)
             if role.has_postfix:

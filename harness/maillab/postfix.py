@@ -19,6 +19,7 @@ from maillab.record import Mail, Record
 from maillab.topology import Role
 
 _NEEDS_POSTMAP = {"btree", "cdb", "dbm", "hash", "lmdb", "sdbm"}
+_NOTICED_BY_TIME = {"btree", "hash"}
 _MARK_WITHIN_S = 15.0
 _DEFERRAL_WITHIN_S = 2.0
 # The queues of mail that is being worked on (postconf(5) queue_directory).
@@ -109,6 +110,9 @@ class MailHost(Host):
         self.write(path, text)
         if kind in _NEEDS_POSTMAP:
             self._build(path, "postmap", f"{kind}:{path}")
+        if kind in _NOTICED_BY_TIME:
+            # In whole seconds: a change within the second it was made in would be missed.
+            self.run("touch", "-d", "10 seconds ago", f"{path}.db")
         self._build(path, "postmap", "-q", "maillab", f"{kind}:{path}", statuses=(0, 1))
         return f"{kind}:{path}"
 

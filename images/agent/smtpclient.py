@@ -8,6 +8,8 @@ code 0 and the reason.
 from __future__ import annotations
 
 import itertools
+import ssl
+import tempfile
 from typing import Any
 
 import aiosmtplib
@@ -59,6 +61,43 @@ async def smtp_command(session: int, line: str) -> dict[str, Any]:
     return reply(answer.code, answer.message)
 
 
+def tls_context(trust: str, certificate: str) -> ssl.SSLContext:
+    """A client's side of TLS: whom it believes, nobody in particular by default, and who it is.
+
+    Both are PEM texts; ``certificate`` has its private key in it, too.
+    """
+    context = ssl.create_default_context(cadata=trust or None)
+    if not trust:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate:
+        # The library reads these from files only.
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(certificate)
+            file.flush()
+            context.load_cert_chain(file.name)
+    return context
+
+
+async def smtp_starttls(
+    session: int, name: str, trust: str = "", certificate: str = ""
+) -> dict[str, Any]:
+    """STARTTLS and the handshake (RFC 3207) with a server that should have that name.
+
+    The reply is the server's; code 0 when the handshake fails. EHLO is not said again.
+    """
+    client = _sessions[session]
+    try:
+        if client.protocol is None:
+            raise SMTPServerDisconnected("Connection lost")
+        answer = await client.protocol.start_tls(
+            tls_context(trust, certificate), server_hostname=name, timeout=client.timeout
+        )
+    except (SMTPException, OSError) as error:
+        return broken(error)
+    return reply(answer.code, answer.message)
+
+
 async def smtp_data(session: int, content: str) -> dict[str, Any]:
     """DATA, the message with dots stuffed and line ends made CRLF, and the final reply."""
     client = _sessions[session]
@@ -83,5 +122,6 @@ async def smtp_close(session: int) -> dict[str, Any]:
 
 
 OPERATIONS = {
-    operation.__name__: operation for operation in (smtp_open, smtp_command, smtp_data, smtp_close)
+    operation.__name__: operation
+    for operation in (smtp_open, smtp_command, smtp_starttls, smtp_data, smtp_close)
 }
