@@ -67,7 +67,7 @@ def play(name: str, job: dict[str, Any], matrix: dict[str, str], clone: Path) ->
         ok = ok and done.returncode == 0
         if files["GITHUB_ENV"].is_file():
             lines = files["GITHUB_ENV"].read_text().splitlines()
-            environment.update(line.split("=", 1) for line in lines)
+            environment.update(dict(line.split("=", 1) for line in lines))
     if files["GITHUB_STEP_SUMMARY"].is_file():
         print(files["GITHUB_STEP_SUMMARY"].read_text())
     return ok

@@ -134,6 +134,7 @@ def collect(folder: Path) -> list[Scenario]:
         status = pytest.main(
             [
                 *("--collect-only", "--quiet", "-p", "no:cacheprovider", "-p", "no:xdist"),
+                *("-p", "no:randomly"),
                 *("--import-mode=importlib", "-m", "heavy or not heavy", str(folder)),
             ],
             plugins=[collector],
