@@ -38,6 +38,11 @@ class Jail:
         """
         self._host.run("cp", "-pL", "--parents", *paths, ROOT)
 
+    def copy_library(self, name: str) -> None:
+        """Copy a shared library that programs load at need, such as ``libnss_dns``."""
+        copy = f"cp -pL --parents /lib/*/{name}.so* {ROOT}"
+        self._host.run("sh", "-c", copy)
+
     def empty(self) -> None:
         """Take away every file of the host that a distribution puts there."""
         self._host.run("rm", "-rf", *(f"{ROOT}/{folder}" for folder in _COPIES))
