@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import pytest
 
+from maillab import pop3
 from maillab.faults import DnsAnswer, DnsDelay, DnsDrop, ForeignPtr
 from maillab.host import Fault
 from maillab.lab import Lab
@@ -68,6 +69,26 @@ def test_symptom_the_greeting_waits_until_the_resolver_gives_up(lab: Lab) -> Non
     assert patient.greeting.code == 220
     assert clients(lab) == ["unknown", "unknown"]
     assert queries(lab) == [4]
+
+
+@pytest.mark.faq("slow-banner", "12a")
+def test_symptom_pop_answers_while_smtp_is_silent(lab: Lab) -> None:
+    """The same client reads its mail by POP3 before smtpd(8) has said a word to it."""
+    resolver_waits(lab, 30)
+    pop3.serve(lab.mail, {"joe": "secret"})
+    mail = lab.mail.send(to="joe@example.com")
+    lab.settle(mail)
+
+    with lab.mail.faulty(DnsDrop(lab.client.address, "PTR")):
+        smtp = lab.client.session(lab.mail, timeout_s=HASTY_S)
+        inbox = pop3.read(lab.client, lab.mail, "joe", "secret")
+
+    assert smtp.greeting.code == 0
+    assert clients(lab) == []
+    assert inbox.greeting.startswith("+OK")
+    assert inbox.logged_in
+    assert [message["Message-ID"] for message in inbox.messages] == [mail.message_id]
+    assert f"rip={lab.client.address}" in (lab.mail.read(pop3.LOG) or "")
 
 
 @pytest.mark.faq("slow-banner", "12a")

@@ -32,6 +32,7 @@ ROOMS = (
     "stream",
     "record",
     "host",
+    "jail",
     "postfix",
     "pop3",
     "clock",

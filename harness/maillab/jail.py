@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from maillab.postfix import MailHost
+from maillab.host import Done
 
 # postconf(5) queue_directory: a daemon in the jail takes it for the root.
 ROOT = "/var/spool/postfix"
 # What Debian copies there; the queue itself stays.
 _COPIES = ("etc", "lib", "lib64", "usr")
+
+
+class Jailer(Protocol):
+    """A host with Postfix, as far as its jail goes."""
+
+    def run(self, *argv: str) -> Done:
+        """Run a command; raises CommandFailed when it fails."""
+
+    def restart(self) -> None:
+        """Stop Postfix and start it."""
 
 
 class Jail:
@@ -20,7 +29,7 @@ class Jail:
     follow a change of files by a restart.
     """
 
-    def __init__(self, host: MailHost) -> None:
+    def __init__(self, host: Jailer) -> None:
         self._host = host
 
     def lock_in(self, *services: str) -> None:
