@@ -357,3 +357,39 @@ def test_cure_proxymap_looks_up_what_the_jail_has_not(lab: Lab) -> None:
     lab.settle(mail)
 
     assert mail.delivered_to(lab.mail, mailbox="joe")
+
+
+# As systemd-resolved(8) does: asks on behalf of the host's programs. It listens once
+# its parent has ended.
+STUB = """
+import os, socket, sys
+stub = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+stub.bind(("127.0.0.53", 53))
+if os.fork():
+    os._exit(0)
+os.setsid()
+os.dup2(os.open("/root/asked", os.O_WRONLY | os.O_CREAT), 1)
+os.dup2(1, 2)
+while True:
+    query, program = stub.recvfrom(4096)
+    os.write(1, b"asked\\n")
+    with socket.create_connection((sys.argv[1], 53), 5) as nameserver:
+        nameserver.sendall(len(query).to_bytes(2, "big") + query)
+        length = int.from_bytes(nameserver.recv(2), "big")
+        stub.sendto(nameserver.recv(length), program)
+"""
+
+
+@pytest.mark.faq("chroot-names")
+def test_behaviour_a_stub_resolver_is_within_reach_of_the_jail(lab: Lab) -> None:
+    """Where resolv.conf names 127.0.0.53 its copy is never stale: the network is not jailed."""
+    nameserver = (lab.mail.read(RESOLV_CONF) or "").split("nameserver ")[1].split()[0]
+    lab.mail.run("python3", "-c", STUB, nameserver)
+    all_but_resolv_conf(lab)
+    lab.mail.write(lab.mail.jail.path(RESOLV_CONF), "nameserver 127.0.0.53\n")
+    lab.mail.jail.lock_in(IN)
+
+    connect(lab)
+
+    assert clients(lab) == ["client.example.net"]
+    assert lab.mail.read("/root/asked") == "asked\nasked\n"
