@@ -6,7 +6,7 @@ however well its address may be known: RFC 5321 section 5.1 wants MX hosts first
 An answer that says "no" is another matter: mail is returned at once.
 
 The log's words changed ("Host or domain name not found. Name service error for
-name=… type=…", since 2.2), the answer did not. Where a domain's nameserver breaks
+name=… type=…"), the answer did not. Where a domain's nameserver breaks
 on MX queries, ignore_mx_lookup_error takes the address for it. Else the host's own
 resolver is to be looked at, and the copy in the jail (see chroot-names). An smtp(8)
 that runs keeps the resolver it started with, so reload after a repair. What came
