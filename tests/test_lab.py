@@ -23,7 +23,7 @@ from maillab.errors import (
     TimedOut,
     UnknownName,
 )
-from maillab.faults import Greeting
+from maillab.faults import Greeting, Paused
 from maillab.lab import Lab, Labs
 from maillab.maillog import Event
 
@@ -302,6 +302,45 @@ def test_a_failing_command_says_what_it_said(lab: Lab) -> None:
     """Status and standard error are in the error."""
     with pytest.raises(CommandFailed, match=r"status 1: .*No such file"):
         lab.sender.run("rm", "/does/not/exist")
+
+
+def test_a_command_that_takes_longer_than_it_may_is_ended(lab: Lab) -> None:
+    """The bound is the command's, and nothing of it is left."""
+    with pytest.raises(CommandFailed, match=r"killed after 0\.2 s"):
+        lab.sender.run("sleep", "4711", timeout_s=0.2)
+
+    assert lab.sender.run("pgrep", "-f", "sleep 4711", check=False).stdout == ""
+
+
+def test_a_session_waits_for_a_greeting_as_long_as_it_is_told(lab: Lab) -> None:
+    """A server that takes the connection and says nothing has code 0."""
+    with lab.primary.faulty(Paused()):
+        session = lab.sender.session(lab.primary, timeout_s=0.5)
+
+    assert session.greeting.code == 0
+    assert "Timeout" in session.greeting.text
+
+
+def test_daemons_go_into_the_jail_and_come_out(lab: Lab) -> None:
+    """The row says so, a file of the host is there, and all is emptied and reset."""
+    jail = lab.sender.jail
+    before = digests(lab)
+
+    jail.empty()
+    jail.copy("/etc/services")
+    jail.copy_library("libresolv")
+    jail.lock_in("smtp/inet")
+    locked_in = lab.sender.run("postconf", "-Fh", "smtp/inet/chroot").stdout
+    services = lab.sender.read(jail.path("/etc/services"))
+    jail.let_out("smtp/inet")
+    let_out = lab.sender.run("postconf", "-Fh", "smtp/inet/chroot").stdout
+    jail.empty()
+
+    assert (locked_in, let_out) == ("y\n", "n\n")
+    assert services == lab.sender.read("/etc/services")
+    assert lab.sender.read(jail.path("/etc/services")) is None
+    lab.reset()
+    assert digests(lab) == before
 
 
 def test_a_configuration_that_master_refuses_is_named(lab: Lab) -> None:

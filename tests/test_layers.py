@@ -34,6 +34,7 @@ ROOMS = (
     "stream",
     "record",
     "host",
+    "jail",
     "postfix",
     "pop3",
     "tls",

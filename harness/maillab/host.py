@@ -131,7 +131,9 @@ class Host:
         check: bool = True,
     ) -> Done:
         """Run a command; raises CommandFailed when ``check`` and it fails or takes too long."""
-        answer = self.channel.call("run", argv=argv, user=user, stdin=stdin, timeout_s=timeout_s)
+        answer = self.channel.call(
+            "run", argv=argv, user=user, stdin=stdin, timeout_s=timeout_s, bounded=True
+        )
         done = Done(answer["status"], answer["stdout"], answer["stderr"])
         if check and done.status != 0:
             words = (done.stderr or done.stdout).strip()
@@ -179,7 +181,10 @@ class Host:
         self.agent.call("filter_add", rules=_CLAMP_MSS)
 
     def session(self, server: Host | str, *, port: int = 25, timeout_s: float = 30.0) -> Session:
-        """Connect to a server and keep the session for step after step."""
+        """Connect to a server and keep the session for step after step.
+
+        A reply that has not come within ``timeout_s`` has code 0.
+        """
         address = server if isinstance(server, str) else server.address
         return Session(self, server, address, port, timeout_s)
 
@@ -257,7 +262,9 @@ class Session:
         self._server = server
         self._timeout_s = timeout_s
         self._transaction = _Transaction()
-        opened = client.agent.call("smtp_open", address=address, port=port, timeout_s=timeout_s)
+        opened = client.agent.call(
+            "smtp_open", address=address, port=port, timeout_s=timeout_s, bounded=True
+        )
         self._number = opened["session"]
         self.greeting = Reply(opened["code"], opened["text"])
         self.replies: list[tuple[str, Reply]] = [("", self.greeting)]

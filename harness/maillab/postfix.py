@@ -14,6 +14,7 @@ from maillab.engine.channel import Answer, Channel
 from maillab.errors import BadInput, BadTable, TimedOut, UnknownName
 from maillab.history import Queued, Stored, Submission
 from maillab.host import Host, Nothing
+from maillab.jail import Jail
 from maillab.message import body_digest
 from maillab.record import Mail, Record
 from maillab.topology import Role
@@ -132,6 +133,11 @@ class MailHost(Host):
         """Take the row ``name/type`` out of master.cf and restart."""
         self.run("postconf", "-MX", name)
         self.restart()
+
+    @property
+    def jail(self) -> Jail:
+        """Its chroot, and which daemons are in it."""
+        return Jail(self)
 
     def user(self, name: str) -> None:
         """Add a user with a home directory."""

@@ -36,12 +36,17 @@ class Channel:
         self._numbers = itertools.count(1)
         self._stream: _Stream | None = None
 
-    def call(self, op: str, *, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]:
+    def call(
+        self, op: str, *, timeout_s: float = 30.0, bounded: bool = False, **arguments: Any
+    ) -> dict[str, Any]:
         """Have the container carry out one operation and return its answer.
 
+        A ``bounded`` operation is told of the bound and keeps it itself.
         Raises HostGone when container or engine went away, LabError with the
         other side's words when the operation failed.
         """
+        if bounded:
+            arguments["timeout_s"] = timeout_s
         return self.begin(op, **arguments).result(timeout_s)
 
     def begin(self, op: str, **arguments: Any) -> Answer:
