@@ -33,6 +33,7 @@ ROOMS = (
     "record",
     "host",
     "postfix",
+    "pop3",
     "clock",
     "faults",
     "lab",
