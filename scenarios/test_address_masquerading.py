@@ -49,6 +49,7 @@ def test_symptom_the_machines_name_goes_out(lab: Lab) -> None:
 @pytest.mark.faq("address-masquerading", "44-S1")
 def test_cure_the_domain_stands_for_its_machines(lab: Lab) -> None:
     """Envelope sender and the headers' addresses lose the machine; nothing else does."""
+    lab.remote.configure(smtp_connect_timeout="1s")
     lab.gateway.cure.configure(masquerade_domains="$mydomain")
 
     mail = lab.gateway.send(to="joe@example.net", sender=f"bob@{MACHINE}", headers=SENT_BY_BOB)
