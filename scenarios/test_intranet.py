@@ -80,7 +80,7 @@ def test_symptom_a_packet_filter_may_say_no(
 @pytest.mark.faq("intranet", "4b")
 @pytest.mark.parametrize("relayhost", [GATEWAY, "$mydomain"], ids=["host", "domain"])
 def test_cure_the_gateway_takes_mail_out(lab: Lab, relayhost: str) -> None:
-    """relayhost names the gateway, or the domain whose MX it is; the filter is not touched."""
+    """With relayhost naming the gateway, or the domain whose MX it is, mail passes the filter."""
     lab.workstation.configure(relayhost="", **IMPATIENT)
     lab.workstation.cure.configure(relayhost=relayhost)
     dropped(lab)
@@ -110,7 +110,7 @@ def test_symptom_the_gateway_does_not_know_who_is_inside(lab: Lab) -> None:
 
 @pytest.mark.faq("intranet", "4b")
 def test_cure_the_gateway_trusts_the_machines_inside(lab: Lab) -> None:
-    """mynetworks says who is inside; those outside are strangers as before."""
+    """In mynetworks stands who is inside; those outside are strangers as before."""
     inside = f"127.0.0.0/8, {lab.workstation.address.rpartition('.')[0]}.64/26"
     lab.gateway.configure(mynetworks="127.0.0.0/8")
     lab.gateway.cure.configure(mynetworks=inside)
@@ -187,7 +187,7 @@ def test_cure_the_gateway_is_in_the_hosts_file(lab: Lab, settings: dict[str, str
 
 @pytest.mark.faq("intranet", "4d")
 def test_symptom_mail_within_the_intranet_takes_the_detour(lab: Lab) -> None:
-    """relayhost alone sends everything to the gateway, even what is for the next desk."""
+    """A mere relayhost sends everything to the gateway, even what is for the next desk."""
     lab.workstation.configure(transport_maps=DIRECT_INSIDE)
     lab.workstation.misconfigure(transport_maps="")
 

@@ -80,7 +80,7 @@ def test_cure_the_server_takes_the_domain_for_its_own(lab: Lab) -> None:
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_cure_the_server_relays_for_the_workstations(lab: Lab) -> None:
-    """mynetworks spells whom the server trusted by itself before 3.0."""
+    """In mynetworks stands whom the server trusted by itself before 3.0."""
     site = f"{TRUST_NOBODY}, {lab.server.address.rpartition('.')[0]}.0/27"
     lab.server.configure(mynetworks=TRUST_NOBODY)
     lab.ws1.configure(relayhost="$mydomain")
@@ -147,7 +147,7 @@ def test_symptom_two_aliases_that_point_at_each_other(lab: Lab) -> None:
     assert mail.bounced(dsn="5.4.6", saying="mail forwarding loop for joe@example.com")
     assert not lab.ws1.stored()
     (notice,) = lab.server.mailbox("alice")
-    assert notice["From"] == "Mail Delivery System <MAILER-DAEMON@example.com>"
+    assert "MAILER-DAEMON@example.com" in notice["From"]
     assert "Diagnostic-Code: X-Postfix; mail forwarding loop for joe@example.com" in str(notice)
 
 
@@ -218,7 +218,7 @@ def fcntl_lock(host: Host, user: str) -> Iterator[None]:
     try:
         yield
     finally:
-        host.run("kill", holder)
+        host.run("sh", "-c", f"kill {holder}")
 
 
 @dataclass(frozen=True)
@@ -404,7 +404,8 @@ def test_symptom_a_certificate_from_nobody_known(lab: Lab) -> None:
     mail = lab.ws1.send(to="dave")
     lab.settle(mail)
 
-    assert mail.deferred(dsn="4.7.5", saying="Server certificate not trusted")
+    found = "trusted" if lab.version == "3.5" else "verified"
+    assert mail.deferred(dsn="4.7.5", saying=f"Server certificate not {found}")
     assert mail.held_by(lab.ws1)
 
 
