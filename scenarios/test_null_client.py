@@ -67,17 +67,24 @@ def test_cure_the_faqs_recipe_sends_and_takes_nothing(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3b")
 def test_symptom_the_faqs_recipe_forgets_the_machines_own_name(lab: Lab) -> None:
-    """Mail for the machine is local mail, and the agent that would deliver it is gone."""
+    """Mail for it is local mail, which nothing delivers: after five days it comes back."""
     lab.nullclient.misconfigure(**AS_IN_THE_FAQ)
     lab.nullclient.mistake.no_service("smtp/inet")
     lab.nullclient.mistake.no_service("local/unix")
 
-    mail = lab.nullclient.send(to=ITSELF)
+    mail = lab.nullclient.send(to=ITSELF, user="alice")
+    lab.settle(mail)
+    waits = bool(mail.held_by(lab.nullclient))
+    put_off = bool(mail.deferred(dsn="4.3.0", saying="mail transport unavailable"))
+    reached = bool(mail.reached(lab.server))
+    lab.clock.advance(days=5, minutes=1)
     lab.settle(mail)
 
-    assert mail.deferred(dsn="4.3.0", saying="mail transport unavailable")
-    assert mail.held_by(lab.nullclient)
-    assert not mail.reached(lab.server)
+    assert waits
+    assert put_off
+    assert not reached
+    (notice,) = lab.server.mailbox("alice")
+    assert f"<{ITSELF}>: mail transport unavailable" in str(notice)
 
 
 @pytest.mark.faq("null-client", "3c")
