@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from maillab import ledger, topology
 from maillab.clock import Clock
-from maillab.engine import compose, images
+from maillab.engine import compose, images, kernel
 from maillab.engine.channel import Channel
 from maillab.engine.watchdog import Watchdog
 from maillab.errors import LabError, MaillabError, TimedOut
@@ -220,6 +220,10 @@ class Lab:
             failed = [f"{host.name}: {f}" for host, a in answers for f in a.result()["failed"]]
             for answer in healed:
                 answer.result()
+            for host in self.hosts.values():
+                if host.kernel_before:
+                    kernel.set_network(host.agent.container, host.kernel_before)
+                    host.kernel_before.clear()
         if failed:
             raise LabError(f"{self.topology.name} cannot be reset: {'; '.join(failed)}")
         self.record.withhold = withhold
