@@ -179,24 +179,16 @@ def test_cure_ten_minutes_for_the_final_reply(lab: Lab) -> None:
 
 @pytest.mark.faq("timeout-lost-connection", "19b")
 @pytest.mark.parametrize(
-    ("said", "logged"),
-    [
-        (["DATA", "Subject: x\r\n\r\nhello"], "DATA (19 bytes)"),
-        (["BDAT 100", "Subject: x\r\n\r\nhello"], "BDAT (17 bytes)"),
-    ],
-    ids=["DATA", "BDAT"],
+    ("verb", "logged"), [("DATA", "DATA (14 bytes)"), ("BDAT 100", "BDAT (19 bytes)")]
 )
-def test_behaviour_a_client_vanishes_in_mid_message(lab: Lab, said: list[str], logged: str) -> None:
-    """The server logs where, and how much it had; nothing is queued."""
+def test_behaviour_a_client_vanishes_in_mid_message(lab: Lab, verb: str, logged: str) -> None:
+    """The server logs where, and how much it had, in DATA whole lines; nothing is queued."""
     with lab.client.session(lab.mail) as session:
         session.ehlo()
         session.mail("bob@client.example.net")
         session.rcpt("alice@example.com")
-        if said[0] == "DATA":
-            session.command(said[0])
-        else:
-            session.say(f"{said[0]}\r\n")
-        session.say(said[1])
+        session.say(f"{verb}\r\n")
+        session.say("Subject: x\r\n\r\nhello")
     lab.wait_for(Disconnected, host=lab.mail)
 
     broken = [one.text for one in lab.events(Event, lab.mail) if "lost connection" in one.text]
