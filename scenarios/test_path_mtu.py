@@ -14,7 +14,7 @@ import pytest
 
 from maillab.faults import MtuBlackHole
 from maillab.lab import Lab
-from maillab.maillog import Delivery, Event
+from maillab.maillog import Delivery, Disconnected, Event
 
 pytestmark = pytest.mark.topology("wan")
 
@@ -63,15 +63,14 @@ def test_symptom_large_mail_times_out(lab: Lab, size_bytes: int, doing: str) -> 
         lab.settle(small)
         large = lab.sender.send(ALICE, size_bytes=size_bytes)
         lab.settle(large)
-        lab.wait_for(Event, host=lab.receiver, saying="timeout after DATA")
 
     assert small.delivered_to(lab.receiver, mailbox="alice")
     receiver = f"receiver.example.org[{lab.receiver.address}]"
     saying = f"conversation with {receiver} timed out while {doing}"
     assert large.deferred(dsn="4.4.2", saying=saying)
-    (broken,) = [one for one in lab.events(Event, lab.receiver) if "timeout after" in one.text]
+    broken = [one.text for one in lab.events(Event, lab.receiver) if "timeout after" in one.text]
     sender = f"sender.example.net[{lab.sender.address}]"
-    assert broken.text == f"timeout after DATA (0 bytes) from {sender}"
+    assert broken == [f"timeout after DATA (0 bytes) from {sender}"]
     (witness,) = lab.record.witnesses
     assert "too big, untold" in witness.source
     assert "0 too big, untold" not in witness.source
@@ -167,17 +166,61 @@ def test_cure_the_sender_probes(
     assert attempt.delay >= takes_s
 
 
-@pytest.mark.faq("path-mtu", "21b")
-def test_behaviour_probe_tls(lab: Lab) -> None:
+def tls_with_a_narrow_way_back(lab: Lab, level: str) -> MtuBlackHole:
+    """The receiver offers TLS, and its part of a handshake is more than fits."""
     give_up_soon(lab)
     lab.receiver.configure(smtpd_tls_security_level="may", smtpd_tls_cert_file="none")
-    lab.sender.configure(smtp_tls_security_level="encrypt")
+    lab.sender.configure(smtp_tls_security_level=level)
+    return MtuBlackHole(lab.sender.address)
 
-    lab.capture()
-    with lab.router.faulty(black_hole(lab)):
+
+@pytest.mark.faq("path-mtu", "21a")
+def test_symptom_tls_fails_for_mail_of_any_size(lab: Lab) -> None:
+    """The server's large packets are lost on the way back, which are those of the handshake."""
+    fault = tls_with_a_narrow_way_back(lab, "encrypt")
+
+    with lab.router.faulty(fault):
         mail = lab.sender.send(ALICE)
         lab.settle(mail)
-    lab.captured()
-    print(mail.journey.text())
-    print(lab.version, "\n".join(lab.sender.packets("port 25 and len > 200")))
-    print([e.text for e in lab.events(Event, lab.receiver)])
+
+    assert mail.deferred(dsn="4.7.5", saying="Cannot start TLS: handshake failure")
+    (broken,) = [one.text for one in lab.events(Event, lab.sender) if "SSL_connect" in one.text]
+    receiver = f"receiver.example.org[{lab.receiver.address}]"
+    assert broken.startswith(f"SSL_connect error to {receiver}:25: Connection timed out")
+
+
+@pytest.mark.faq("path-mtu", "21b")
+def test_cure_tls_with_a_clamped_mss(lab: Lab) -> None:
+    """Once the receiver knows of small segments its part of the handshake arrives."""
+    fault = tls_with_a_narrow_way_back(lab, "encrypt")
+
+    with lab.router.faulty(fault):
+        lab.router.cure.clamp_mss()
+        mail = lab.sender.send(ALICE)
+        lab.settle(mail)
+
+    assert mail.delivered_to(lab.receiver, mailbox="alice")
+    (session,) = lab.events(Disconnected, lab.receiver)
+    assert session.counts["starttls"] == (1, 1)
+
+
+@pytest.mark.faq("path-mtu", "21a")
+def test_behaviour_opportunistic_tls_falls_back_to_clear_text(lab: Lab) -> None:
+    """With the level may small mail waits for its first retry, and then goes unencrypted.
+
+    Postfix does without TLS only once mail is older than minimal_backoff_time.
+    """
+    fault = tls_with_a_narrow_way_back(lab, "may")
+
+    with lab.router.faulty(fault):
+        mail = lab.sender.send(ALICE)
+        lab.settle(mail)
+        failed = mail.deferred(dsn="4.7.5", saying="Cannot start TLS: handshake failure")
+        waits = bool(failed)
+        lab.clock.advance(minutes=6)
+        lab.settle(mail)
+
+    assert waits, failed
+    assert mail.delivered_to(lab.receiver, mailbox="alice")
+    (served,) = [one for one in lab.events(Disconnected, lab.receiver) if "data" in one.counts]
+    assert "starttls" not in served.counts
