@@ -301,6 +301,18 @@ def test_behaviour_mail_is_returned_after_five_days_without_a_call(lab: Lab) -> 
     assert "Diagnostic-Code: X-Postfix; deferred transport" in str(notice)
 
 
+@pytest.mark.faq("dialup", "6c")
+def test_historic_a_wake_up_no_longer_writes_to_the_disk(lab: Lab) -> None:
+    """What wakes pickup and qmgr was a FIFO, whose times kept disks awake; now it is a socket."""
+    public = [f"/var/spool/postfix/public/{name}" for name in ("pickup", "qmgr")]
+
+    assert lab.home.run("stat", "--format=%F", *public).stdout.split("\n") == [
+        "socket",
+        "socket",
+        "",
+    ]
+
+
 # The provider's side.
 
 
@@ -313,7 +325,7 @@ def test_symptom_mail_stays_at_the_provider_while_the_line_is_up(lab: Lab) -> No
         mail = lab.remote.send(BOB)
         lab.settle(mail)
         # The attempt that is due by then fails, and on default settings none follows for 4000 s.
-        lab.clock.advance(hours=12)
+        lab.clock.advance(hours=6)
         lab.settle(mail)
         with LINE.call(lab.home):
             lab.clock.advance(minutes=60)

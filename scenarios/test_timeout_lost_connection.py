@@ -131,10 +131,9 @@ def test_symptom_a_message_is_sent_more_than_once(lab: Lab, then: str) -> None:
     lab.mail.flush()
     lab.settle(mail)
 
-    first, second = lab.events(Delivery, lab.mail)
-    assert first.status == "deferred"
-    assert first.reply.endswith(f"while {ONCE_OR_MORE}")
-    assert second.status == "sent"
+    tried = lab.events(Delivery, lab.mail)
+    assert [one.status for one in tried] == ["deferred", "sent"]
+    assert tried[0].reply.endswith(f"while {ONCE_OR_MORE}")
     copies = [copy["Message-ID"] for copy in lab.remote.mailbox("alice")]
     assert copies == [mail.message_id] * 2
 
