@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
 from maillab import message
-from maillab.engine import kernel
 from maillab.engine.channel import Channel
+from maillab.engine.container import set_network
 from maillab.errors import CommandFailed
 from maillab.history import Stored, Submission
 from maillab.message import Probe
@@ -191,7 +191,7 @@ class Host:
         path = f"/proc/sys/{name.replace('.', '/')}"
         before = self.agent.call("read", path=path)["content"]
         if self.agent.container:
-            kernel.set_network(self.agent.container, {name: value})
+            set_network(self.agent.container, {name: value})
             self.kernel_before.setdefault(name, str(before).strip())
 
     def packets(self, expression: str) -> list[str]:

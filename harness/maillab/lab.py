@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from maillab import ledger, topology
 from maillab.clock import Clock
-from maillab.engine import compose, images, kernel
+from maillab.engine import compose, images
 from maillab.engine.channel import Channel
+from maillab.engine.container import set_network
 from maillab.engine.watchdog import Watchdog
 from maillab.errors import LabError, MaillabError, TimedOut
 from maillab.history import History
@@ -222,7 +223,7 @@ class Lab:
                 answer.result()
             for host in self.hosts.values():
                 if host.kernel_before:
-                    kernel.set_network(host.agent.container, host.kernel_before)
+                    set_network(host.agent.container, host.kernel_before)
                     host.kernel_before.clear()
         if failed:
             raise LabError(f"{self.topology.name} cannot be reset: {'; '.join(failed)}")
