@@ -160,6 +160,21 @@ def test_each_step_is_said_as_it_is_and_answered_as_it_came() -> None:
     ]
 
 
+def test_what_is_said_without_waiting_is_said_as_it_is() -> None:
+    """An answer to it belongs to nothing, and the session can be dropped."""
+
+    async def story() -> list[bytes]:
+        async with scripted("220 hi", "250 Ok", "250 Ok") as server:
+            opened = await smtpclient.smtp_open(HERE, server.port)
+            await smtpclient.smtp_say(opened["session"], "half a l\xefne")
+            await smtpclient.smtp_say(opened["session"], "\r\n")
+            await smtpclient.smtp_close(opened["session"])
+            await server.clients[0].ended.wait()
+        return server.clients[0].lines
+
+    assert run(story()) == [b"half a l\xefne\r\n", b""]
+
+
 def data_of(content: bytes) -> bytes:
     """What a server gets when a message is sent, its final dot included."""
 

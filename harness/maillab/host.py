@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self
 
 from maillab import message
 from maillab.engine.channel import Channel
+from maillab.engine.container import set_network
 from maillab.errors import CommandFailed, UnknownName
 from maillab.history import Stored, Submission
 from maillab.message import Probe
@@ -22,6 +23,9 @@ from maillab.topology import Role
 
 OK, WILL_FORWARD = 250, 251
 TLS_READY, AUTHENTICATED, GO_ON = 220, 235, 334
+# What a server says that has begun to send what it holds (RFC 1985 section 5.2).
+_QUEUING = (250, 251, 252, 253)
+_PCAP = "/tmp/capture.pcap"  # noqa: S108  # in the agent
 # Marks the ICMP that ``let_icmp_through`` is about, for the faults that drop it.
 LET_THROUGH = 0x6D6C
 
@@ -91,6 +95,8 @@ class Host:
         self.addresses = role.addresses(net)
         self.agent = agent
         self.record = record
+        # What the kernel had before ``sysctl``, for the reset.
+        self.kernel_before: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -180,6 +186,40 @@ class Host:
         """
         self.agent.call("filter_add", rules=_CLAMP_MSS)
 
+    def limit_mtu(self, peer: str, mtu_bytes: int) -> None:
+        """Send only small packets to ``peer``, an address or a network (ip-route(8) "mtu").
+
+        For the rest of the scenario; what a host can do about a path it knows to be narrow.
+        """
+        narrow = {"destination": peer, "mtu_bytes": mtu_bytes}
+        self.agent.call("filter_add", rules="table ip TABLE { }", narrow=narrow)
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Set a parameter of the host's network in the kernel (sysctl(8)), until the reset.
+
+        Raises HostGone with the engine's words for one that is not the namespace's own.
+        """
+        path = f"/proc/sys/{name.replace('.', '/')}"
+        before = self.agent.call("read", path=path)["content"]
+        if self.agent.container:
+            set_network(self.agent.container, {name: value})
+            self.kernel_before.setdefault(name, str(before).strip())
+
+    def packets(self, expression: str) -> list[str]:
+        """Packets of the host's capture, one a line, that pcap-filter(7) describes.
+
+        After ``lab.capture()`` and ``lab.captured()``.
+        """
+        argv = ["tcpdump", "-n", "-r", _PCAP, expression]
+        done = self.agent.call("run", argv=argv)
+        if done["status"]:
+            raise CommandFailed(f"{self.name}: {' '.join(argv)}: {done['stderr'].strip()}")
+        return str(done["stdout"]).splitlines()
+
+    def before_flush(self) -> int:
+        """Where its log stands once a flush would find all that was deferred by now."""
+        return self.record.stream.position
+
     def session(self, server: Host | str, *, port: int = 25, timeout_s: float = 30.0) -> Session:
         """Connect to a server and keep the session for step after step.
 
@@ -236,6 +276,9 @@ class Nothing(Channel):
             "unknown": [],
             "mailboxes": [],
             "queued": [],
+            "session": 0,
+            "code": 0,
+            "text": "",
         }
 
 
@@ -288,6 +331,23 @@ class Session:
             "smtp_command", session=self._number, line=line, timeout_s=self._timeout_s
         )
         return self._keep(line, Reply(answer["code"], answer["text"]))
+
+    def say(self, text: str) -> None:
+        """Send text as it is, and do not wait for an answer."""
+        if self.open:
+            self._client.agent.call("smtp_say", session=self._number, text=text)
+
+    def etrn(self, domain: str) -> Reply:
+        """Ask for the mail that the server holds for a domain (RFC 1985).
+
+        When it agrees, ``lab.settle`` waits for its next attempts.
+        """
+        server = self._server
+        position = -1 if isinstance(server, str) else server.before_flush()
+        reply = self.command(f"ETRN {domain}")
+        if reply.code in _QUEUING and not isinstance(server, str):
+            self._client.record.flushed[server.name] = position
+        return reply
 
     def ehlo(self, name: str | None = None) -> Reply:
         """Greet with ESMTP, as this host unless another name is given."""

@@ -13,6 +13,7 @@ from maillab import ledger, topology
 from maillab.clock import Clock
 from maillab.engine import compose, images
 from maillab.engine.channel import Channel
+from maillab.engine.container import set_network
 from maillab.engine.watchdog import Watchdog
 from maillab.errors import LabError, MaillabError, TimedOut
 from maillab.history import History
@@ -265,6 +266,10 @@ class Lab:
             failed = [f"{host.name}: {f}" for host, a in answers for f in a.result()["failed"]]
             for answer in healed:
                 answer.result()
+            for host in self.hosts.values():
+                if host.kernel_before:
+                    set_network(host.agent.container, host.kernel_before)
+                    host.kernel_before.clear()
         if failed:
             raise LabError(f"{self.topology.name} cannot be reset: {'; '.join(failed)}")
         self.record.withhold = withhold

@@ -8,6 +8,7 @@ code 0 and the reason.
 from __future__ import annotations
 
 import itertools
+import socket
 import ssl
 import tempfile
 from typing import Any
@@ -40,6 +41,8 @@ async def smtp_open(
         port=port,
         timeout=timeout_s,
         start_tls=False,
+        # Else it would ask the DNS for its own name, which no scenario means to do.
+        local_hostname=socket.gethostname(),
         source_address=(source, 0) if source else None,
     )
     number = next(_numbers)
@@ -98,6 +101,14 @@ async def smtp_starttls(
     return reply(answer.code, answer.message)
 
 
+async def smtp_say(session: int, text: str) -> dict[str, Any]:
+    """Send bytes as they are, and wait for nothing."""
+    client = _sessions[session]
+    if client.protocol is not None:
+        client.protocol.write(text.encode("latin-1"))
+    return {}
+
+
 async def smtp_data(session: int, content: str) -> dict[str, Any]:
     """DATA, the message with dots stuffed and line ends made CRLF, and the final reply."""
     client = _sessions[session]
@@ -123,5 +134,5 @@ async def smtp_close(session: int) -> dict[str, Any]:
 
 OPERATIONS = {
     operation.__name__: operation
-    for operation in (smtp_open, smtp_command, smtp_starttls, smtp_data, smtp_close)
+    for operation in (smtp_open, smtp_command, smtp_say, smtp_starttls, smtp_data, smtp_close)
 }
