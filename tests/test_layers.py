@@ -31,6 +31,7 @@ ROOMS = (
     "engine.watchdog",
     "stream",
     "record",
+    "crowd",
     "host",
     "postfix",
     "clock",

@@ -517,6 +517,27 @@ def test_queue_files_are_found_with_their_message_id(
     assert sorted(machine.queued()) == [["deferred", "AB123", "<one@x.test>"], ["hold", "7F", ""]]
 
 
+def test_queue_files_of_other_instances_are_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue directory is what has a maildrop; a file that pickup(8) ignores is told apart."""
+    monkeypatch.setattr(machine, "SPOOL", tmp_path)
+    monkeypatch.setattr(machine, "QUEUE_DIRECTORY", tmp_path / "postfix")
+    for instance in ("postfix", "postfix-b"):
+        (tmp_path / instance / "maildrop").mkdir(parents=True)
+    (tmp_path / "cron").mkdir()
+    for path, mode in (("postfix/maildrop/AB1", 0o700), ("postfix-b/maildrop/AB2", 0o644)):
+        (tmp_path / path).touch()
+        (tmp_path / path).chmod(mode)
+
+    assert machine.queue_directories() == [tmp_path / "postfix", tmp_path / "postfix-b"]
+    assert machine.queued() == [
+        ["maildrop", "AB1", ""],
+        ["maildrop, but never picked up", "AB2", ""],
+    ]
+    assert machine.other_masters() == []
+
+
 def test_operations_are_named_as_the_harness_calls_them() -> None:
     """The channel takes the names from here."""
     assert {"configure", "reset", "conclude", "mark", "start", "stop"} <= set(machine.OPERATIONS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
 from maillab import message
+from maillab.crowd import Crowd
 from maillab.engine.channel import Channel
 from maillab.errors import CommandFailed
 from maillab.history import Stored, Submission
@@ -173,6 +174,21 @@ class Host:
         """Connect to a server and keep the session for step after step."""
         address = server if isinstance(server, str) else server.address
         return Session(self, server, address, port, timeout_s)
+
+    def crowd(self, server: Host | str, count: int, *, port: int = 25) -> Crowd:
+        """Connect to a server so many times at once, and say nothing."""
+        address = server if isinstance(server, str) else server.address
+        return Crowd(self.agent, address, port, count)
+
+    def add_address(self, number: int) -> str:
+        """Have the host answer at another address of its first network, until the reset.
+
+        ``number`` is the address's last; returns the whole of it.
+        """
+        address = f"{self.address.rpartition('.')[0]}.{number}"
+        self.agent.call("address_add", address=address, beside=self.address)
+        self.record.added[address] = self.name
+        return address
 
     def submit(
         self,

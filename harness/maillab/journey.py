@@ -16,6 +16,8 @@ from maillab.history import History, Leg, Queued, Stored, Submission, names, rea
 from maillab.maillog import (
     Accepted,
     Active,
+    Admin,
+    Administered,
     Connected,
     Delivery,
     Discarded,
@@ -44,6 +46,10 @@ class Journeys:
         # Recipients of one transaction, here one attempt, share the leg at the next hop.
         self._followed: dict[_Hop, Leg | None] = {}
         hand_overs = self._gather()
+        for event in history.events:
+            if isinstance(event, Administered):
+                self._administer_unnamed(event)
+        self._join_moved()
         for leg in self.legs:
             self._of_message[leg.message_id].append(leg)
         for mail in history.submissions:
@@ -114,6 +120,54 @@ class Journeys:
             if before == now and same and leg.state == "alive":
                 return leg
         return None
+
+    def _administer_unnamed(self, sum_: Administered) -> None:
+        """Find the legs that "postsuper -d ALL" and the like meant: it names none, but counts.
+
+        What still has a queue file was not deleted. Where more legs are left
+        than it counted, nobody can say which.
+        """
+        action = _ACTIONS[sum_.action]
+        program = sum_.host, sum_.program, sum_.pid
+        named = {
+            event.queue_id
+            for event in self.history.events
+            if isinstance(event, Admin) and event.action == action
+            if (event.host, event.program, event.pid) == program
+        }
+        left = {(file.host, file.queue_id) for file in self.history.queued or ()}
+        meant = [
+            leg
+            for leg in self.legs
+            if leg.host == sum_.host and leg.state == "alive" and leg.queue_id not in named
+            if leg.born < sum_.seq and (action != "removed" or leg.events[-1].seq < sum_.seq)
+            if action != "removed" or (leg.host, leg.queue_id) not in left
+        ]
+        if action in ("removed", "placed on hold") and len(meant) == sum_.count - len(named):
+            for leg in meant:
+                leg.administered(action, sum_.seq)
+
+    def _join_moved(self) -> None:
+        """Find where a leg came from whose queue file somebody put there.
+
+        It begins with qmgr(8) or, by way of maildrop, with pickup(8), which tells
+        its former queue id; and no log of its own host knows it from before.
+        """
+        for leg in self.legs:
+            match leg.events[0]:
+                case PickedUp(orig_id=old) if old and not self._lives.get((leg.host, old)):
+                    pass
+                case Active() if self._lives[leg.host, leg.queue_id][0] is leg:
+                    old = leg.queue_id
+                case _:
+                    continue
+            for other in self.legs:
+                there = other.host != leg.host and other.state == "alive"
+                if there and (other.queue_id == old or _renamed_only(leg, other)):
+                    other.state = "requeued"
+                    leg.message_id = leg.message_id or other.message_id
+                    other.hand_on("requeued", leg, leg.events[0])
+                    break
 
     def _first(self, mail: Submission) -> Leg | None:
         """Find the leg that a submission began."""
@@ -195,6 +249,21 @@ class Journeys:
             by_sendmail = isinstance(first, PickedUp)
             return piped and (by_sendmail or self.history.host_at(client, leg.host) == event.host)
         return client != "" and self.history.next_host(event) == leg.host
+
+
+_ACTIONS = {
+    "Deleted": "removed",
+    "Requeued": "requeued",
+    "Placed on hold": "placed on hold",
+    "Released from hold": "released from hold",
+    "Force-expired": "expired",
+}
+
+
+def _renamed_only(leg: Leg, other: Leg) -> bool:
+    """Whether a leg is another one under the id that postsuper(1) made of a new inode."""
+    same = (leg.sender, leg.size, leg.nrcpt) == (other.sender, other.size, other.nrcpt)
+    return same and leg.queue_id[:5] == other.queue_id[:5] and isinstance(leg.events[0], Active)
 
 
 def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:

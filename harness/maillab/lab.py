@@ -32,6 +32,8 @@ _MARKS_WITHIN_S = 20.0
 # How long the mail under way at a scenario's end gets to come to rest.
 _QUIET_WITHIN_S = 15.0
 _AGENT_PROGRAMS = (
+    "addresses",
+    "crowd",
     "smtpclient",
     "smtpserver",
     "middlebox",

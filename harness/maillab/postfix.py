@@ -196,10 +196,12 @@ class MailHost(Host):
         body: str = "",
         size_bytes: int = 0,
         headers: Mapping[str, str] | None = None,
+        options: Iterable[str] = (),
     ) -> Mail:
         """Send a message with the host's own sendmail(1), as a user of the host.
 
-        The envelope sender is the user's own unless ``sender`` names another.
+        The envelope sender is the user's own unless ``sender`` names another;
+        ``options`` are more of the command's. What it printed is the reply.
         """
         recipients = (to,) if isinstance(to, str) else tuple(to)
         probe = message.compose(
@@ -213,7 +215,7 @@ class MailHost(Host):
         before = self.record.stream.position - 1
         identity = [] if sender is None else ["-f", sender]
         done = self.run(
-            *("sendmail", "-i", *identity, "--", *recipients),
+            *("sendmail", "-i", *identity, *options, "--", *recipients),
             user=user,
             stdin=probe.raw.decode("latin-1"),
             check=False,
@@ -228,10 +230,14 @@ class MailHost(Host):
                 accepted=recipients if taken else (),
                 outcome="acknowledged" if taken else "refused",
                 code=done.status or 0,
-                reply=done.stderr.strip(),
+                reply=(done.stdout + done.stderr).strip(),
                 after_seq=before,
             )
         )
+
+    def words(self, *words: str) -> tuple[str, ...]:
+        """Words of a command line that are a mistake's or a cure's: none when it is withheld."""
+        return () if self._withheld else words
 
     def queue(self) -> list[QueueEntry]:
         """The queue as postqueue(1) shows it."""

@@ -47,6 +47,8 @@ class Record:
     flushed: dict[str, int] = field(default_factory=dict)
     witnesses: list[Witness] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
+    # Addresses that hosts were given besides their own, as in ``addresses``.
+    added: dict[str, str] = field(default_factory=dict)
 
     def begin(self) -> None:
         """A new scenario; what was before is forgotten."""
@@ -55,6 +57,7 @@ class Record:
         self.flushed = {}
         self.witnesses = []
         self.expected = []
+        self.added = {}
 
     def add(self, submission: Submission) -> Mail:
         """Take down an attempt to send."""
@@ -71,7 +74,7 @@ class Record:
             tuple(self.submissions),
             None if stored is None else tuple(stored),
             None if queued is None else tuple(queued),
-            self.addresses,
+            {**self.addresses, **self.added},
         )
 
     @property
