@@ -35,9 +35,7 @@ QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
 QUEUE_DIRECTORY = Path("/var/spool/postfix")
 # Where other instances (postmulti(1)) have theirs, beside it.
 SPOOL = Path("/var/spool")
-# What postdrop(1) gives a file in maildrop before and after it is written; pickup(8)
-# leaves any other alone for good.
-PICKED_UP_MODES = (0o600, 0o700)
+# What pickup(8) leaves alone for good is not under way.
 NEVER_PICKED_UP = "maildrop, but never picked up"
 MAIN_CF = Path("/etc/postfix/main.cf")
 LOG = Path("/var/log/mail.log")
@@ -50,6 +48,7 @@ CLOCK_ENVIRONMENT = "FAKETIME_NO_CACHE=1 NO_FAKE_STAT=1"
 MASTER_PID = QUEUE_DIRECTORY / "pid/master.pid"
 STOP_WITHIN_S = 5.0
 OTHERS_LOG_WITHIN_S = 1.0
+BEING_WRITTEN_S = 2.0
 LOOK_AGAIN_S = 0.005
 # What master is started through, such as prlimit(1).
 LAUNCHER: List[str] = []
@@ -404,15 +403,25 @@ def queued() -> List[List[str]]:
     found = []
     for queue, file in queue_paths():
         with contextlib.suppress(FileNotFoundError):
-            status = file.stat()
-            ignored = stat.S_IMODE(status.st_mode) not in PICKED_UP_MODES
-            where = NEVER_PICKED_UP if queue == "maildrop" and ignored else queue
+            ignored = queue == "maildrop" and not picked_up(file.stat(), file.parent.stat().st_uid)
+            where = NEVER_PICKED_UP if ignored else queue
             head = file.read_bytes()[:20000]
             message_id = re.search(rb"(?i)message-id:\s*(<[^>]*>)", head)
             found.append(
                 [where, file.name, message_id.group(1).decode("latin-1") if message_id else ""]
             )
     return found
+
+
+def picked_up(file: os.stat_result, postfix: int) -> bool:
+    """Whether pickup(8) will take a file out of maildrop, now or when it is written.
+
+    It wants the owner's execute bit, which postdrop(1) sets in the end, and to be
+    able to read the file as the user ``postfix``.
+    """
+    if file.st_mode & stat.S_IRWXU == stat.S_IRWXU:
+        return file.st_uid == postfix or bool(file.st_mode & stat.S_IROTH)
+    return abs(time.time() - file.st_mtime) < BEING_WRITTEN_S
 
 
 def queue_paths() -> Iterator[Tuple[str, Path]]:
@@ -435,7 +444,9 @@ def due() -> bool:
 
 async def queue_files() -> Dict[str, Any]:
     """The queue directories alone, see ``queued``."""
-    return {"queued": queued(), "running": bool(master_pid()), "due": due()}
+    # In the order in which mail moves, or what leaves one queue might be seen in none.
+    is_due = due()
+    return {"queued": queued(), "running": bool(master_pid()), "due": is_due}
 
 
 async def conclude(token: str) -> Dict[str, Any]:
