@@ -179,8 +179,10 @@ def test_symptom_a_warning_within_the_hour_speaks_of_zero_hours(lab: Lab) -> Non
         for complaint in lab.events(Complaint, lab.mail)
         if complaint.service == "bounce"
     ] == [
-        "[built-in]: zero result in delay template conversion of parameter "
-        '"delay_warning_time_hours"',
+        (
+            "[built-in]: zero result in delay template conversion of parameter "
+            '"delay_warning_time_hours"'
+        ),
         'please reduce time unit "hours" of "delay_warning_time_hours" in delay template',
         "for instructions see the bounce(5) manual",
     ]
@@ -292,7 +294,7 @@ def test_behaviour_mail_that_is_queued_keeps_its_time(
 
 @pytest.mark.faq("delayed-mail", "8b")
 def test_cure_queued_mail_gets_the_time_when_it_is_requeued(lab: Lab) -> None:
-    """postsuper -r has cleanup(8) write the queue file anew, four hours from the arrival on."""
+    """Postsuper -r has cleanup(8) write the queue file anew, four hours from the arrival on."""
     send_to_a_dead_host(lab)
     lab.mail.configure(delay_warning_time="4h")
     lab.mail.cure.run("postsuper", "-r", "ALL")
@@ -312,7 +314,7 @@ def test_cure_queued_mail_gets_the_time_when_it_is_requeued(lab: Lab) -> None:
 def test_behaviour_the_sender_may_ask_for_no_warning(
     lab: Lab, notify: str, told: list[str]
 ) -> None:
-    """sendmail -N, as NOTIFY in RCPT TO, without the word "delay" silences the warning."""
+    """Sendmail -N, as NOTIFY in RCPT TO, without the word "delay" silences the warning."""
     lab.mail.configure(delay_warning_time="4h")
     send_to_a_dead_host(lab, "-N", notify)
 

@@ -175,7 +175,7 @@ def test_behaviour_twice_v_shows_the_command_at_work_and_no_delivery(lab: Lab) -
 
 @pytest.mark.faq("sendmail-v")
 def test_cure_notification_of_success_is_asked_for_by_option(lab: Lab) -> None:
-    """sendmail -N success -V id: local delivery is confirmed under the id given."""
+    """Sendmail -N success -V id: local delivery is confirmed under the id given."""
     options = lab.mail.cure.words("-N", "success,delay", "-V", "order-4711")
 
     mail = lab.mail.send(to="joe@example.com", options=options)
