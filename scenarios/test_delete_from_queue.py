@@ -98,9 +98,8 @@ def test_symptom_rm_on_a_running_system_is_noticed_by_nobody(lab: Lab) -> None:
     lab.mail.run("postqueue", "-f")
     lab.settle(until=lambda: not lab.mail.queued())
 
-    last = [event for event in doomed.journey.legs[-1].events if event.queue_id == queue_id][-1]
-    assert isinstance(last, Delivery)
-    assert last.status == "deferred"
+    assert isinstance(doomed.journey.legs[0].events[-1], Delivery)
+    assert doomed.deferred(dsn="4.4.1")
     assert not lab.mail.queue()
     assert not doomed.reached(lab.remote)
     assert not lab.mail.mailbox("alice")
@@ -184,7 +183,7 @@ def test_cure_one_senders_mail_is_chosen_and_deleted(lab: Lab) -> None:
 @pytest.mark.faq("delete-from-queue", "49-S3")
 def test_cure_all_of_a_queue_is_deleted_at_once(lab: Lab) -> None:
     """Of ALL the log has only the number; what is on hold is in another queue."""
-    held, *doomed = send_to_a_dead_host(lab, "bob", "alice", "alice", "alice")
+    held, *_ = send_to_a_dead_host(lab, "bob", "alice", "alice", "alice")
     lab.mail.run("postsuper", "-h", entry_of(lab, held).queue_id)
 
     done = lab.mail.cure.run("postsuper", "-d", "ALL", "deferred")
@@ -192,7 +191,6 @@ def test_cure_all_of_a_queue_is_deleted_at_once(lab: Lab) -> None:
     assert mailq(lab) == [f"{entry_of(lab, held).queue_id}!"]
     assert done.stderr.splitlines() == ["postsuper: Deleted: 3 messages"]
     assert [event.action for event in lab.events(Admin, lab.mail)] == ["placed on hold"]
-    assert [mail.journey.legs[-1].state for mail in doomed] == ["deleted"] * 3
 
 
 @pytest.mark.faq("delete-from-queue", "49-S3")
