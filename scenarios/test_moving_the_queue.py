@@ -96,7 +96,7 @@ def test_historic_copied_queue_files_are_renamed_at_the_start(lab: Lab) -> None:
 
 @pytest.mark.faq("moving-the-queue", "50-S1")
 def test_cure_postsuper_renames_copied_queue_files(lab: Lab) -> None:
-    """ "postsuper -s" by hand, before Postfix is started: every file fits its inode again."""
+    """By hand, before Postfix is started, "postsuper -s" makes every file fit its inode again."""
     mails = send_to_a_dead_host(lab)
     lab.mail.run("chown", "postfix", LOG)
     lab.mail.stop()
@@ -270,9 +270,9 @@ def test_cure_owner_postfix_and_mode_0700(
     lab.mail.cure.run(*cure, path)
     pick_up_now(lab.mail)
     lab.settle(mail)
-    the_host_is_back(lab, mail)
 
     assert lab.mail.read(path) is None
+    the_host_is_back(lab, mail)
     assert delivered_once(lab, [mail])
 
 

@@ -346,7 +346,9 @@ class Session:
             Submission(
                 number=0,
                 probe=probe,
-                host=server if isinstance(server, str) else server.name,
+                host=self._client.record.host_at(server)
+                if isinstance(server, str)
+                else server.name,
                 via="smtp",
                 accepted=tuple(self._transaction.accepted) if outcome != "refused" else (),
                 outcome=outcome,

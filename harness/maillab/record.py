@@ -59,6 +59,10 @@ class Record:
         self.expected = []
         self.added = {}
 
+    def host_at(self, address: str) -> str:
+        """The host that has an address; the address itself where none is known to have it."""
+        return {**self.addresses, **self.added}.get(address, address)
+
     def add(self, submission: Submission) -> Mail:
         """Take down an attempt to send."""
         numbered = replace(submission, number=len(self.submissions) + 1)
