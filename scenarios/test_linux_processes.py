@@ -78,7 +78,8 @@ def test_cure_hundreds_of_clients_are_served_at_once(lab: Lab) -> None:
 
     It takes as long as the machine needs to start 250 of them.
     """
-    lab.mail.configure(default_process_limit="100", **NO_CLIENT_LIMIT)
+    # With fewer, some clients would not even find room in the kernel's queue.
+    lab.mail.configure(default_process_limit="200", **NO_CLIENT_LIMIT)
     lab.mail.cure.configure(default_process_limit="300")
 
     with lab.client.crowd(lab.mail, 250) as crowd:
@@ -113,8 +114,11 @@ def test_symptom_one_client_cannot_open_hundreds_of_connections(lab: Lab) -> Non
     refusal = f"421 4.7.0 mail.example.com Error: too many connections from {lab.client.address}"
     assert greetings == {GREETED: 50, refusal: 10}
     client = f"client.example.net[{lab.client.address}]"
-    complaint = f"Connection concurrency limit exceeded: 51 from {client} for service smtp"
-    assert complaints(lab) == [complaint] * 10
+    said = complaints(lab)
+    assert len(said) == 10
+    # One may come before the one before it has left.
+    assert all(text.startswith("Connection concurrency limit exceeded: 5") for text in said)
+    assert all(text.endswith(f" from {client} for service smtp") for text in said)
 
 
 @pytest.mark.faq("linux-processes", "10c")
@@ -192,11 +196,11 @@ def test_symptom_no_more_files_can_be_opened(lab: Lab) -> None:
     with lab.mail.faulty(OpenFilesLimit(140)), lab.client.crowd(lab.mail, 40) as crowd:
         greetings = Counter(crowd.greetings(quiet_s=2))
 
-    assert 0 < greetings[GREETED] < 40
-    assert greetings[GREETED] + greetings[""] == 40
+    # The others wait for a new proxymap(8), and may or may not get it in time.
+    assert greetings[GREETED] > 0
     said = complaints(lab)
     assert "could allocate space for only 140 open files" in said
-    assert complaints(lab, "proxymap")[-1] == "fcntl F_DUPFD: Too many open files"
+    assert "fcntl F_DUPFD: Too many open files" in complaints(lab, "proxymap")
 
 
 @pytest.mark.faq("linux-processes", "10d")
@@ -228,6 +232,7 @@ def test_cure_what_opens_fewer_files_serves_all_clients(lab: Lab) -> None:
     with lab.mail.faulty(OpenFilesLimit(140)), lab.client.crowd(lab.mail, 40) as crowd:
         greetings = Counter(crowd.greetings(quiet_s=3))
 
+    assert complaints(lab, "proxymap") == []
     assert greetings == {GREETED: 40}
 
 
