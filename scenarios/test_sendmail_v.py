@@ -199,7 +199,7 @@ def test_behaviour_the_last_host_that_knows_dsn_confirms(lab: Lab) -> None:
 
     assert subjects(lab) == ["Successful Mail Delivery Report"]
     (report,) = lab.mail.mailbox("bob")
-    assert report["From"] == "Mail Delivery System <MAILER-DAEMON@remote.example.net>"
+    assert "MAILER-DAEMON@remote.example.net" in report["From"]
     assert told_of(report)[""]["Reporting-MTA"] == "dns; remote.example.net"
     assert told(lab, "joe@example.net")["Action"] == "delivered"
 

@@ -319,6 +319,8 @@ def test_all_of_the_queue_is_put_on_hold() -> None:
         on("a", active("AAAAA222", nrcpt=2)),
         on("b", active("BAAAA222")),
         on("b", arrives("AAAAA222")),
+        on("a", active("AAAAA22222z2B")),
+        on("b", active("AAAAA22222z2B")),
         on("a", active("BAAAA222")),
         on("a", removed("AAAAA111"), active("AAAAA222")),
     ],

@@ -8,6 +8,7 @@ difference.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ class Journeys:
 
         postsuper(1) keeps what stands before the inode, the microseconds.
         """
+        if not _SHORT_ID(event.queue_id):
+            return None
         for leg in self.legs:
             before, now = (leg.host, leg.queue_id[:5]), (event.host, event.queue_id[:5])
             same = (leg.sender, leg.size, leg.nrcpt) == (event.sender, event.size, event.nrcpt)
@@ -251,6 +254,8 @@ class Journeys:
         return client != "" and self.history.next_host(event) == leg.host
 
 
+# Long ids fit any inode; they begin with the seconds, which messages have in common.
+_SHORT_ID = re.compile(r"[0-9A-F]+").fullmatch
 _ACTIONS = {
     "Deleted": "removed",
     "Requeued": "requeued",
@@ -263,7 +268,9 @@ _ACTIONS = {
 def _renamed_only(leg: Leg, other: Leg) -> bool:
     """Whether a leg is another one under the id that postsuper(1) made of a new inode."""
     same = (leg.sender, leg.size, leg.nrcpt) == (other.sender, other.size, other.nrcpt)
-    return same and leg.queue_id[:5] == other.queue_id[:5] and isinstance(leg.events[0], Active)
+    short = _SHORT_ID(leg.queue_id) and _SHORT_ID(other.queue_id)
+    began = isinstance(leg.events[0], Active)
+    return bool(same and short and began and leg.queue_id[:5] == other.queue_id[:5])
 
 
 def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:
