@@ -298,7 +298,7 @@ def test_cure_queued_mail_gets_the_time_when_it_is_requeued(lab: Lab) -> None:
     send_to_a_dead_host(lab)
     lab.mail.configure(delay_warning_time="4h")
     lab.mail.cure.run("postsuper", "-r", "ALL")
-    lab.mail.run("postkick", "public", "pickup", "W")
+    lab.mail.pick_up()
     lab.settle()
 
     pass_time(lab, hours=5)

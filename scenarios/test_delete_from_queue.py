@@ -59,8 +59,8 @@ def mailq(lab: Lab) -> list[str]:
 
 
 def pick_up_now(lab: Lab) -> None:
-    """Have pickup(8) look into maildrop, which it does once a minute by itself."""
-    lab.mail.run("postkick", "public", "pickup", "W")
+    """Have what was requeued read again, and settle."""
+    lab.mail.pick_up()
     lab.settle()
 
 

@@ -51,11 +51,6 @@ def arrivals(host: MailHost) -> list[int]:
     return sorted(json.loads(line)["arrival_time"] for line in lines)
 
 
-def pick_up_now(host: MailHost) -> None:
-    """Have pickup(8) look into maildrop, which it does once a minute by itself."""
-    host.run("postkick", "public", "pickup", "W")
-
-
 def the_host_is_back(lab: Lab, *mails: Mail) -> None:
     """Let the mail go where it was to go."""
     lab.remote.start()
@@ -175,7 +170,7 @@ def test_cure_a_file_moved_into_maildrop_meets_no_other(lab: Lab) -> None:
     (queue_id,) = ids(lab.mail)
 
     lab.mail.cure.run("mv", f"{SPOOL}/deferred/{queue_id[0]}/{queue_id}", f"{SPOOL}/maildrop/")
-    pick_up_now(lab.mail)
+    lab.mail.pick_up()
     lab.settle()
     after = ids(lab.mail)
     the_host_is_back(lab, mail)
@@ -195,7 +190,7 @@ def test_cure_the_queue_goes_through_maildrop(lab: Lab) -> None:
     lab.mail.stop()
     lab.mail.cure.run("sh", "-c", FAQ_RECIPE)
     lab.mail.start()
-    pick_up_now(lab.mail)
+    lab.mail.pick_up()
     lab.settle()
     after = ids(lab.mail)
 
@@ -217,7 +212,7 @@ def test_behaviour_who_has_the_mail_does_not_get_it_again(lab: Lab) -> None:
     lab.settle(mail)
 
     lab.mail.run("sh", "-c", FAQ_RECIPE)
-    pick_up_now(lab.mail)
+    lab.mail.pick_up()
     lab.settle()
     the_host_is_back(lab, mail)
 
@@ -239,7 +234,7 @@ def test_symptom_a_file_with_wrong_rights_stays_in_maildrop(
     lab.mail.run("sh", "-c", FAQ_RECIPE)
     lab.mail.mistake.run(*mistake, path)
     lab.mail.start()
-    pick_up_now(lab.mail)
+    lab.mail.pick_up()
     lab.settle(mail)
     complaints = {one.text for one in lab.events(Complaint, lab.mail) if one.service == "pickup"}
 
@@ -268,7 +263,7 @@ def test_cure_owner_postfix_and_mode_0700(
     lab.mail.start()
 
     lab.mail.cure.run(*cure, path)
-    pick_up_now(lab.mail)
+    lab.mail.pick_up()
     lab.settle(mail)
 
     assert lab.mail.read(path) is None
@@ -360,7 +355,7 @@ def test_cure_the_queue_goes_to_another_host_through_its_maildrop(lab: Lab) -> N
     lab.sender.stop()
     carry(lab.sender.cure, lab.backup.cure, "maildrop")
     lab.sender.start()
-    pick_up_now(lab.backup)
+    lab.backup.pick_up()
     lab.settle()
     new = ids(lab.backup)
 
@@ -415,7 +410,7 @@ def test_cure_requeuing_applies_the_new_hosts_rules(lab: Lab) -> None:
     lab.sender.start()
 
     lab.backup.cure.run("postsuper", "-r", "ALL")
-    pick_up_now(lab.backup)
+    lab.backup.pick_up()
     lab.settle()
 
     assert {entry.recipients for entry in lab.backup.queue()} == {("carol@example.org",)}
