@@ -187,6 +187,7 @@ def test_cure_all_of_a_queue_is_deleted_at_once(lab: Lab) -> None:
     lab.mail.run("postsuper", "-h", entry_of(lab, held).queue_id)
 
     done = lab.mail.cure.run("postsuper", "-d", "ALL", "deferred")
+    lab.mark()
 
     assert mailq(lab) == [f"{entry_of(lab, held).queue_id}!"]
     assert done.stderr.splitlines() == ["postsuper: Deleted: 3 messages"]
@@ -203,6 +204,7 @@ def test_behaviour_deleting_all_of_one_queue_leaves_the_deferral_logs(
     queue_id = entry_of(lab, doomed).queue_id
 
     lab.mail.run("postsuper", "-d", "ALL", *queues)
+    lab.settle(doomed)
 
     assert not lab.mail.queue()
     assert [path.partition("/")[0] for path in files(lab, queue_id)] == left
