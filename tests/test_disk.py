@@ -79,6 +79,15 @@ def test_only_what_was_tampered_with_counts(
     assert disk.injected(call, action) == count
 
 
+def test_a_strace_that_marks_no_delay_delays_every_call_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "17").write_text("fsync(13)    = 0\nfsync(13)    = -1 EIO (x)\nwrite(1)  = 0\n")
+    monkeypatch.setattr(disk, "TRACES", tmp_path)
+
+    assert disk.injected("fsync", "delay_exit=500000", marked=False) == 1
+
+
 def test_a_balloon_takes_room_and_gives_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

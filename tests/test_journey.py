@@ -27,7 +27,7 @@ from maillines import (
 )
 
 from maillab.history import History, Stored, Submission
-from maillab.journey import Journey, Journeys
+from maillab.journey import Journey, Journeys, Queued
 from maillab.message import Probe
 
 
@@ -247,11 +247,80 @@ def test_a_moved_queue_file_keeps_its_story_under_the_new_queue_id() -> None:
 
 
 @pytest.mark.parametrize(
+    ("there", "now"),
+    [
+        (active("AAAAA111"), "b AAAAA111"),
+        (active("AAAAA222"), "b AAAAA222"),
+        (picked_up("CCCCC333", orig_id="AAAAA111"), "b CCCCC333"),
+    ],
+    ids=["same id", "renamed", "by way of maildrop"],
+)
+def test_a_queue_file_that_was_moved_to_another_host_goes_on_there(
+    there: str | list[str], now: str
+) -> None:
+    """Its log is the first to know it there; how the two logs are interleaved is the same."""
+    before = on("a", arrives("AAAAA111"), deferred("AAAAA111"))
+    after = on("b", there, mailbox(now[2:]), removed(now[2:]))
+
+    for log in (before + after, after + before):
+        journey = follow(log, sent_to(queue_id="AAAAA111"))
+
+        assert path(journey) == ["a AAAAA111", now]
+        assert journey.delivered("b")
+        assert not journey.deferred()
+        assert journey.at_rest()
+
+
+SEVERAL = [line for qid in ("AAAAAA1", "BBBBBB2") for line in (*arrives(qid), deferred(qid))]
+
+
+@pytest.mark.parametrize(
+    ("said", "queued", "deleted"),
+    [
+        ("postsuper: Deleted: 2 messages", None, True),
+        ("postsuper: Deleted: 1 message", None, False),
+        ("postsuper: Deleted: 1 message", ["BBBBBB2"], True),
+        ("postsuper: Deleted: 2 messages", ["AAAAAA1"], False),
+        ("postsuper: Deleted: 0 messages", None, False),
+        ("postsuper: Requeued: 2 messages", None, False),
+    ],
+    ids=["all", "which", "what is left", "not this one", "none", "not deleted"],
+)
+def test_what_was_deleted_without_being_named_is_counted(
+    said: str, queued: list[str] | None, *, deleted: bool
+) -> None:
+    """postsuper(1) logs of "ALL" only how many."""
+    files = None if queued is None else tuple(Queued("a", name, "deferred") for name in queued)
+
+    journey = follow(on("a", SEVERAL, said), queued=files)
+
+    assert [leg.state == "deleted" for leg in journey.legs] == [deleted]
+
+
+def test_what_was_deleted_by_name_is_not_counted_again() -> None:
+    log = on("a", SEVERAL, "postsuper: BBBBBB2: removed", "postsuper: Deleted: 1 message")
+
+    (leg,) = follow(log).legs
+
+    assert leg.state == "alive"
+
+
+def test_all_of_the_queue_is_put_on_hold() -> None:
+    journey = follow(on("a", SEVERAL, "postsuper: Placed on hold: 2 messages"))
+
+    assert [leg.held for leg in journey.legs] == [True]
+    assert journey.at_rest({"a": 99})
+
+
+@pytest.mark.parametrize(
     "other",
     [
         on("b", active("AAAAA222", sender="other@a.test")),
         on("a", active("AAAAA222", nrcpt=2)),
-        on("b", active("AAAAA222")),
+        on("b", active("BAAAA222")),
+        on("b", arrives("AAAAA222")),
+        on("a", active("AAAAA22222z2B")),
+        on("b", active("AAAAA22222z2B")),
         on("a", active("BAAAA222")),
         on("a", removed("AAAAA111"), active("AAAAA222")),
     ],

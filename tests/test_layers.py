@@ -33,6 +33,7 @@ ROOMS = (
     "engine.watchdog",
     "stream",
     "record",
+    "crowd",
     "host",
     "jail",
     "postfix",

@@ -923,3 +923,18 @@ def test_the_verdict_reads_like_this() -> None:
         "conserved"
     )
     assert str(Discrepancy("lost", "a", "", "", "", "why")) == "lost at a: why"
+
+
+@pytest.mark.parametrize(("reason", "lost"), [(" (canceled)", 0), ("", 1)])
+def test_a_notice_that_was_announced_and_given_up_is_not_lost(reason: str, lost: int) -> None:
+    """Postfix 3.11 announces a notice before it knows that nobody wants it (NOTIFY=NEVER)."""
+    log = WAITING + on(
+        "a",
+        "bounce: AAAAAA1: sender delay notification: BBBBBB2",
+        "cleanup: BBBBBB2: message-id=<n1@t>",
+        f"cleanup: BBBBBB2: removed{reason}",
+    )
+
+    verdict = settle(log, queued=(Queued("a", "AAAAAA1", "deferred", MID),))
+
+    assert verdict.lost == lost

@@ -517,6 +517,52 @@ def test_queue_files_are_found_with_their_message_id(
     assert sorted(machine.queued()) == [["deferred", "AB123", "<one@x.test>"], ["hold", "7F", ""]]
 
 
+def test_queue_files_of_other_instances_are_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue directory is what has a maildrop."""
+    monkeypatch.setattr(machine, "SPOOL", tmp_path)
+    monkeypatch.setattr(machine, "QUEUE_DIRECTORY", tmp_path / "postfix")
+    for instance in ("postfix", "postfix-b"):
+        (tmp_path / instance / "maildrop").mkdir(parents=True)
+    (tmp_path / "cron").mkdir()
+    for path in ("postfix/maildrop/AB1", "postfix-b/maildrop/AB2"):
+        (tmp_path / path).touch()
+
+    assert machine.queue_directories() == [tmp_path / "postfix", tmp_path / "postfix-b"]
+    assert machine.queued() == [
+        ["maildrop", "AB1", ""],
+        ["maildrop", "AB2", ""],
+    ]
+    assert machine.other_masters() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "age_s", "ours", "taken"),
+    [
+        (0o744, 60, False, True),
+        (0o700, 60, True, True),
+        (0o700, 60, False, False),
+        (0o644, 0, False, True),
+        (0o644, 60, True, False),
+        (0o600, -60, True, False),
+    ],
+    ids=["postdrop", "moved", "unreadable", "being written", "not executable", "of the future"],
+)
+def test_a_file_in_maildrop_that_pickup_ignores_is_not_under_way(
+    tmp_path: Path, mode: int, age_s: float, *, ours: bool, taken: bool
+) -> None:
+    """It would stay there for ever, and so would whoever waits for an empty maildrop."""
+    file = tmp_path / "AB1"
+    file.touch(mode)
+    file.chmod(mode)
+    changed = file.stat().st_mtime - age_s
+    os.utime(file, (changed, changed))
+    postfix = file.stat().st_uid + (0 if ours else 1)
+
+    assert machine.picked_up(file.stat(), postfix) is taken
+
+
 def test_operations_are_named_as_the_harness_calls_them() -> None:
     """The channel takes the names from here."""
     assert {"configure", "reset", "conclude", "mark", "start", "stop"} <= set(machine.OPERATIONS)

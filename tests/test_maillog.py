@@ -195,6 +195,8 @@ EXAMPLES: dict[str, tuple[str, dict[str, object]]] = {
         "Held",
         {},
     ),
+    "postsuper[1]: Deleted: 3 messages": ("Administered", {"action": "Deleted", "count": 3}),
+    "postsuper[1]: Placed on hold: 1 message": ("Administered", {"action": "Placed on hold"}),
     "smtp[1]: 1A2B3C4D5: host mx.b[198.18.0.3] refused to talk to me: 554 no": (
         "HopFailed",
         {"relay_host": "mx.b", "relay_address": "198.18.0.3"},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maillab.message import Probe, body_digest, compose, parse
+from maillab.message import Probe, body_digest, compose, parse, told_of
 
 HEAD = b"Subject: x\n"
 # What may stand in a body without meaning anything to a mail system on the way.
@@ -141,3 +141,36 @@ ODD_HEADS = [
 @given(st.sampled_from(ODD_HEADS), st.binary())
 def test_any_bytes_have_a_digest(head: bytes, rest: bytes) -> None:
     assert len(body_digest(head + rest)) == 64
+
+
+def test_what_a_delivery_status_notification_says_of_each_recipient() -> None:
+    raw = b"""\
+Content-Type: multipart/report; report-type=delivery-status; boundary="B"
+
+--B
+Content-Type: text/plain
+
+words
+--B
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mail.test
+
+Final-Recipient: rfc822; joe@b.test
+Action: delayed
+Diagnostic-Code: X-Postfix; connect to b.test[198.18.0.3]:25:
+    Connection refused
+
+Final-Recipient: rfc822; alice@b.test
+Action: relayed
+--B--
+"""
+
+    told = told_of(parse(raw))
+
+    assert list(told) == ["", "joe@b.test", "alice@b.test"]
+    assert told[""]["Reporting-MTA"] == "dns; mail.test"
+    diagnosis = "X-Postfix; connect to b.test[198.18.0.3]:25: Connection refused"
+    assert told["joe@b.test"]["Diagnostic-Code"] == diagnosis
+    assert told["alice@b.test"]["Action"] == "relayed"
+    assert told_of(parse(b"Subject: x\n\nhello\n")) == {}

@@ -211,14 +211,15 @@ class Leg:
             case Held():
                 self.held = True
             case Admin():
-                self._administered(event)
+                self.administered(event.action, event.seq)
 
-    def _administered(self, event: Admin) -> None:
-        match event.action:
+    def administered(self, action: str, seq: int) -> None:
+        """Take what postsuper(1) did to the queue file."""
+        match action:
             case "placed on hold":
                 self.held = True
             case "released from hold":
-                self.held, self.woken = False, event.seq
+                self.held, self.woken = False, seq
             case "removed":
                 self.state = "deleted"
             case "requeued":

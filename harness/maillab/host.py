@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
 from maillab import message
+from maillab.crowd import Crowd
 from maillab.engine.channel import Channel
 from maillab.engine.container import set_network
 from maillab.errors import CommandFailed, UnknownName
@@ -227,6 +228,21 @@ class Host:
         """
         address = server if isinstance(server, str) else server.address
         return Session(self, server, address, port, timeout_s)
+
+    def crowd(self, server: Host | str, count: int, *, port: int = 25) -> Crowd:
+        """Connect to a server so many times at once, and say nothing."""
+        address = server if isinstance(server, str) else server.address
+        return Crowd(self.agent, address, port, count)
+
+    def add_address(self, number: int) -> str:
+        """Have the host answer at another address of its first network, until the reset.
+
+        ``number`` is the address's last; returns the whole of it.
+        """
+        address = f"{self.address.rpartition('.')[0]}.{number}"
+        self.agent.call("address_add", address=address, beside=self.address)
+        self.record.added[address] = self.name
+        return address
 
     def submit(
         self,
@@ -453,7 +469,9 @@ class Session:
             Submission(
                 number=0,
                 probe=probe,
-                host=server if isinstance(server, str) else server.name,
+                host=self._client.record.host_at(server)
+                if isinstance(server, str)
+                else server.name,
                 via="smtp",
                 accepted=tuple(self._transaction.accepted) if outcome != "refused" else (),
                 outcome=outcome,

@@ -8,6 +8,7 @@ difference.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from maillab.history import History, Leg, Queued, Stored, Submission, names, rea
 from maillab.maillog import (
     Accepted,
     Active,
+    Admin,
+    Administered,
     Complaint,
     Connected,
     Delivery,
@@ -45,6 +48,10 @@ class Journeys:
         # Recipients of one transaction, here one attempt, share the leg at the next hop.
         self._followed: dict[_Hop, Leg | None] = {}
         hand_overs = self._gather()
+        for event in history.events:
+            if isinstance(event, Administered):
+                self._administer_unnamed(event)
+        self._join_moved()
         for leg in self.legs:
             self._of_message[leg.message_id].append(leg)
         for mail in history.submissions:
@@ -109,12 +116,62 @@ class Journeys:
 
         postsuper(1) keeps what stands before the inode, the microseconds.
         """
+        if not _SHORT_ID(event.queue_id):
+            return None
         for leg in self.legs:
             before, now = (leg.host, leg.queue_id[:5]), (event.host, event.queue_id[:5])
             same = (leg.sender, leg.size, leg.nrcpt) == (event.sender, event.size, event.nrcpt)
             if before == now and same and leg.state == "alive":
                 return leg
         return None
+
+    def _administer_unnamed(self, sum_: Administered) -> None:
+        """Find the legs that "postsuper -d ALL" and the like meant: it names none, but counts.
+
+        What still has a queue file was not deleted. Where more legs are left
+        than it counted, nobody can say which.
+        """
+        action = _ACTIONS[sum_.action]
+        program = sum_.host, sum_.program, sum_.pid
+        named = {
+            event.queue_id
+            for event in self.history.events
+            if isinstance(event, Admin) and event.action == action
+            if (event.host, event.program, event.pid) == program
+        }
+        left = {(file.host, file.queue_id) for file in self.history.queued or ()}
+        meant = [
+            leg
+            for leg in self.legs
+            if leg.host == sum_.host and leg.state == "alive" and leg.queue_id not in named
+            if leg.born < sum_.seq and (action != "removed" or leg.events[-1].seq < sum_.seq)
+            if action != "removed" or (leg.host, leg.queue_id) not in left
+        ]
+        if action in ("removed", "placed on hold") and len(meant) == sum_.count - len(named):
+            for leg in meant:
+                leg.administered(action, sum_.seq)
+
+    def _join_moved(self) -> None:
+        """Find where a leg came from whose queue file somebody put there.
+
+        It begins with qmgr(8) or, by way of maildrop, with pickup(8), which tells
+        its former queue id; and no log of its own host knows it from before.
+        """
+        for leg in self.legs:
+            match leg.events[0]:
+                case PickedUp(orig_id=old) if old and not self._lives.get((leg.host, old)):
+                    pass
+                case Active() if self._lives[leg.host, leg.queue_id][0] is leg:
+                    old = leg.queue_id
+                case _:
+                    continue
+            for other in self.legs:
+                there = other.host != leg.host and other.state == "alive"
+                if there and (other.queue_id == old or _renamed_only(leg, other)):
+                    other.state = "requeued"
+                    leg.message_id = leg.message_id or other.message_id
+                    other.hand_on("requeued", leg, leg.events[0])
+                    break
 
     def _first(self, mail: Submission) -> Leg | None:
         """Find the leg that a submission began."""
@@ -202,6 +259,25 @@ def _first_word(leg: Leg) -> Event:
     """What was logged first of it, but for warnings, as of too many hops."""
     told = (event for event in leg.events if not isinstance(event, Complaint))
     return next(told, leg.events[0])
+
+
+# Long ids fit any inode; they begin with the seconds, which messages have in common.
+_SHORT_ID = re.compile(r"[0-9A-F]+").fullmatch
+_ACTIONS = {
+    "Deleted": "removed",
+    "Requeued": "requeued",
+    "Placed on hold": "placed on hold",
+    "Released from hold": "released from hold",
+    "Force-expired": "expired",
+}
+
+
+def _renamed_only(leg: Leg, other: Leg) -> bool:
+    """Whether a leg is another one under the id that postsuper(1) made of a new inode."""
+    same = (leg.sender, leg.size, leg.nrcpt) == (other.sender, other.size, other.nrcpt)
+    short = _SHORT_ID(leg.queue_id) and _SHORT_ID(other.queue_id)
+    began = isinstance(leg.events[0], Active)
+    return bool(same and short and began and leg.queue_id[:5] == other.queue_id[:5])
 
 
 def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:

@@ -37,6 +37,8 @@ _MARKS_WITHIN_S = 20.0
 _QUIET_WITHIN_S = 15.0
 _AGENT_PROGRAMS = (
     "pop3client",
+    "addresses",
+    "crowd",
     "smtpclient",
     "smtpserver",
     "middlebox",

@@ -15,7 +15,7 @@ from typing import Literal
 from maillab.errors import BadInput
 from maillab.history import History, Leg, Queued, Stored, Submission, names
 from maillab.journey import Journeys
-from maillab.maillog import Delivery, Event, Notified
+from maillab.maillog import Delivery, Event, Notified, Removed
 
 _HANDED_IN = ("attempted", "acknowledged", "refused", "unknown")
 _ENDED = ("delivered", "bounced", "queued", "discarded")
@@ -228,7 +228,7 @@ class _Ledger:
         tried = {name for pair in leg.latest for name in pair}
         open_ = [last.to for last in leg.deferred()]
         open_ += [name for name in told if name.lower() not in tried]
-        if leg.told and not leg.active and not leg.latest:
+        if leg.told and not leg.active and not leg.latest and not _given_up(leg):
             count = len(open_) or 1
         return (open_ + [""] * count)[:count]
 
@@ -335,6 +335,14 @@ def _again(leg: Leg | None) -> bool:
     if leg is None or not (leg.told or isinstance(leg.parent, Submission)):
         return True
     return isinstance(leg.parent, Leg) and _again(leg.parent)
+
+
+def _given_up(leg: Leg) -> bool:
+    """Whether it is a notice that bounce(8) of 3.11 announced and then had no recipient for."""
+    last = leg.events[-1]
+    edges = leg.parent.edges if isinstance(leg.parent, Leg) else []
+    notice = any(edge.leg is leg and edge.notice for edge in edges)
+    return notice and isinstance(last, Removed) and last.reason == "canceled"
 
 
 def _next_ids(attempt: Delivery) -> tuple[str, str]:

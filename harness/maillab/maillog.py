@@ -252,6 +252,18 @@ class Admin(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Administered(Event):
+    """postsuper: the sum at its end; of ALL queue files no other line tells."""
+
+    PATTERN = (
+        r"(?P<action>Deleted|Requeued|Placed on hold|Released from hold|Force-expired): "
+        r"(?P<count>\d{1,9}) messages?"
+    )
+    action: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HopFailed(Event):
     """smtp: no luck with one next hop; another one may still take the message."""
 
@@ -314,9 +326,9 @@ _OF_ANY += _rules(
     Notified, Expired, Rejected, HopFailed, Discarded, Held, Started, Reloaded, Stopped
 )
 _OF_PROGRAM = dict.fromkeys(("qmgr", "cleanup"), _rules(Removed))
-_OF_PROGRAM |= {"postsuper": _rules(Admin), "maillab": _rules(Sentinel)}
+_OF_PROGRAM |= {"postsuper": _rules(Admin, Administered), "maillab": _rules(Sentinel)}
 _NUMBERS: dict[str, type[int | float]] = {"delay": float}
-_NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "signal", "relay_port"), int)
+_NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "count", "signal", "relay_port"), int)
 
 
 def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:

@@ -16,8 +16,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
+from typing import cast
 
-__all__ = ["EmailMessage", "Probe", "body_digest", "compose", "parse", "parse_headers"]
+__all__ = [
+    "EmailMessage",
+    "Probe",
+    "body_digest",
+    "compose",
+    "parse",
+    "parse_headers",
+    "told_of",
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,23 @@ def parse_headers(raw: bytes) -> dict[str, str]:
     for name, value in head.items():
         first.setdefault(name.lower(), str(value))
     return first
+
+
+def told_of(notice: EmailMessage) -> dict[str, dict[str, str]]:
+    """What a delivery status notification says of each recipient (RFC 3464 section 2.3).
+
+    Fields by name, by final recipient; unfolded, without "rfc822;". What it
+    says of the message as a whole stands under "".
+    """
+    told: dict[str, dict[str, str]] = {}
+    for part in notice.walk():
+        if part.get_content_type() == "message/delivery-status":
+            for block in cast("list[EmailMessage]", part.get_payload()):
+                fields = {name: " ".join(str(value).split()) for name, value in block.items()}
+                who = fields.get("Final-Recipient", "").partition(";")[2].strip()
+                if fields:
+                    told[who] = fields
+    return told
 
 
 def body_digest(raw: bytes) -> str:

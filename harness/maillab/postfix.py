@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from maillab import message
@@ -202,6 +202,13 @@ class MailHost(Host):
         self.mark()
         return self.record.stream.position
 
+    def pick_up(self) -> None:
+        """Have pickup(8) look into maildrop now, which it does once a minute by itself."""
+        kick = ("postkick", "public", "pickup", "W")
+        # A pickup that is just being started may hang up.
+        if self.run(*kick, check=False).status != 0:
+            self.run(*kick)
+
     # What is sent and what arrived.
 
     def send(
@@ -214,10 +221,12 @@ class MailHost(Host):
         body: str = "",
         size_bytes: int = 0,
         headers: Mapping[str, str] | None = None,
+        options: Iterable[str] = (),
     ) -> Mail:
         """Send a message with the host's own sendmail(1), as a user of the host.
 
-        The envelope sender is the user's own unless ``sender`` names another.
+        The envelope sender is the user's own unless ``sender`` names another;
+        ``options`` are more of the command's. What it printed is the reply.
         """
         recipients = (to,) if isinstance(to, str) else tuple(to)
         probe = message.compose(
@@ -228,10 +237,14 @@ class MailHost(Host):
             size_bytes=size_bytes,
             headers=headers,
         )
+        words = tuple(options)
+        if "-bv" in words:
+            # Nothing of the message is read, cleanup(8) makes up a Message-ID.
+            probe = replace(probe, message_id="")
         before = self.record.stream.position - 1
         identity = [] if sender is None else ["-f", sender]
         done = self.run(
-            *("sendmail", "-i", *identity, "--", *recipients),
+            *("sendmail", "-i", *identity, *words, "--", *recipients),
             user=user,
             stdin=probe.raw.decode("latin-1"),
             check=False,
@@ -246,10 +259,14 @@ class MailHost(Host):
                 accepted=recipients if taken else (),
                 outcome="acknowledged" if taken else "refused",
                 code=done.status or 0,
-                reply=done.stderr.strip(),
+                reply=(done.stdout + done.stderr).strip(),
                 after_seq=before,
             )
         )
+
+    def words(self, *words: str) -> tuple[str, ...]:
+        """Words of a command line that are a mistake's or a cure's: none when it is withheld."""
+        return () if self._withheld else words
 
     def queue(self) -> list[QueueEntry]:
         """The queue as postqueue(1) shows it."""

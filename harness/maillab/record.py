@@ -51,6 +51,8 @@ class Record:
     flushed: dict[str, int] = field(default_factory=dict)
     witnesses: list[Witness] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
+    # Addresses that hosts were given besides their own, as in ``addresses``.
+    added: dict[str, str] = field(default_factory=dict)
 
     def begin(self) -> None:
         """A new scenario; what was before is forgotten."""
@@ -60,6 +62,11 @@ class Record:
         self.flushed = {}
         self.witnesses = []
         self.expected = []
+        self.added = {}
+
+    def host_at(self, address: str) -> str:
+        """The host that has an address; the address itself where none is known to have it."""
+        return {**self.addresses, **self.added}.get(address, address)
 
     def add(self, submission: Submission) -> Mail:
         """Take down an attempt to send."""
@@ -76,7 +83,7 @@ class Record:
             tuple(self.submissions),
             None if stored is None else tuple(stored),
             None if queued is None else tuple(queued),
-            self.addresses,
+            {**self.addresses, **self.added},
         )
 
     @property

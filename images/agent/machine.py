@@ -35,6 +35,10 @@ QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
 QUEUE_DIRECTORY = Path("/var/spool/postfix")
 # The second is where scenarios have mailboxes that belong to no user.
 SPOOLS = (Path("/var/mail"), Path("/var/vmail"))
+# Where other instances (postmulti(1)) have theirs, beside it.
+SPOOL = Path("/var/spool")
+# What pickup(8) leaves alone for good is not under way.
+NEVER_PICKED_UP = "maildrop, but never picked up"
 MAIN_CF = Path("/etc/postfix/main.cf")
 LOG = Path("/var/log/mail.log")
 PRELOAD = Path("/etc/ld.so.preload")
@@ -45,6 +49,9 @@ CLOCK_OUTSIDE = Path("/etc/faketimerc")
 CLOCK_ENVIRONMENT = "FAKETIME_NO_CACHE=1 NO_FAKE_STAT=1"
 MASTER_PID = QUEUE_DIRECTORY / "pid/master.pid"
 STOP_WITHIN_S = 5.0
+OTHERS_LOG_WITHIN_S = 1.0
+BEING_WRITTEN_S = 2.0
+LOOK_AGAIN_S = 0.005
 # What master is started through, such as prlimit(1).
 LAUNCHER: List[str] = []
 
@@ -170,13 +177,29 @@ def names() -> Dict[int, str]:
     return found
 
 
-def master_pid() -> int:
-    """The process id of a running master, or 0."""
+def master_pid(file: Optional[Path] = None) -> int:
+    """The process id of a running master, or 0; the first instance's unless told otherwise."""
     with contextlib.suppress(OSError, ValueError):
-        pid = int(MASTER_PID.read_text())
+        pid = int((file or MASTER_PID).read_text())
         if Path(f"/proc/{pid}/comm").read_text().strip() == "master":
             return pid
     return 0
+
+
+def queue_directories() -> List[Path]:
+    """The queue directory, and those of other instances on this host."""
+    others = sorted(path.parent for path in SPOOL.glob("*/maildrop"))
+    return [QUEUE_DIRECTORY, *(path for path in others if path != QUEUE_DIRECTORY)]
+
+
+def other_masters() -> List[int]:
+    """The masters of other instances that run."""
+    found = []
+    for folder in queue_directories()[1:]:
+        pid = master_pid(folder / "pid/master.pid")
+        if pid:
+            found.append(pid)
+    return found
 
 
 def master_and_daemons(master: int) -> List[int]:
@@ -226,15 +249,21 @@ async def stop() -> Dict[str, Any]:
     """Stop Postfix as ``postfix stop`` does; returns once all of it is gone."""
     master = master_pid()
     if master:
-        os.kill(master, signal.SIGTERM)
-        # Again and again: one forked a moment ago still has master's lock.
-        while pids := master_and_daemons(master):
-            for pid in pids:
-                # One that a fault has stopped cannot end.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-            await gone(pids)
+        await end(master)
     return {"was_running": bool(master)}
+
+
+async def end(master: int) -> None:
+    """Stop a master and its daemons."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(master, signal.SIGTERM)
+    # Again and again: one forked a moment ago still has master's lock.
+    while pids := master_and_daemons(master):
+        for pid in pids:
+            # One that a fault has stopped cannot end.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        await gone(pids)
 
 
 async def start() -> Dict[str, Any]:
@@ -330,6 +359,7 @@ async def mark(text: str) -> Dict[str, Any]:
     """Put a line into the mail log behind everything that was logged by now."""
     now = time.strftime("%b %e %H:%M:%S")
     line = f"{now} {socket.gethostname().split('.')[0]} maillab[1]: {text}".encode()
+    await others_logged(line.replace(b"mark", b"behind", 1))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.setblocking(False)
         try:
@@ -354,6 +384,16 @@ def places() -> Iterator[Tuple[str, Path]]:
             yield path.parts[2], path
 
 
+async def others_logged(line: bytes) -> None:
+    """Wait until the postlogd(8) of each other instance has written what it was given by now."""
+    for folder in queue_directories()[1:]:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+            log.sendto(line, str(folder / "public/postlog"))
+            until = time.monotonic() + OTHERS_LOG_WITHIN_S
+            while LOG.read_bytes().find(line) < 0 and time.monotonic() < until:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+
 async def collect() -> Dict[str, Any]:
     """All mailboxes and the names of all queue files."""
     mailboxes = []
@@ -373,15 +413,15 @@ async def collect() -> Dict[str, Any]:
 def queued() -> List[List[str]]:
     """Queue, queue id and Message-ID of every message in the queue directories."""
     found = []
-    for queue in QUEUES:
-        for folder, _, files in os.walk(QUEUE_DIRECTORY / queue):
-            for name in files:
-                with contextlib.suppress(FileNotFoundError):
-                    head = Path(folder, name).read_bytes()[:20000]
-                    message_id = re.search(rb"(?i)message-id:\s*(<[^>]*>)", head)
-                    found.append(
-                        [queue, name, message_id.group(1).decode("latin-1") if message_id else ""]
-                    )
+    for queue, file in queue_paths():
+        with contextlib.suppress(FileNotFoundError):
+            ignored = queue == "maildrop" and not picked_up(file.stat(), file.parent.stat().st_uid)
+            where = NEVER_PICKED_UP if ignored else queue
+            head = file.read_bytes()[:20000]
+            message_id = re.search(rb"(?i)message-id:\s*(<[^>]*>)", head)
+            found.append(
+                [where, file.name, message_id.group(1).decode("latin-1") if message_id else ""]
+            )
     return found
 
 
@@ -396,6 +436,26 @@ async def queue_lengths() -> Dict[str, Any]:
     }
 
 
+def picked_up(file: os.stat_result, postfix: int) -> bool:
+    """Whether pickup(8) will take a file out of maildrop, now or when it is written.
+
+    It wants the owner's execute bit, which postdrop(1) sets in the end, and to be
+    able to read the file as the user ``postfix``.
+    """
+    if file.st_mode & stat.S_IRWXU == stat.S_IRWXU:
+        return file.st_uid == postfix or bool(file.st_mode & stat.S_IROTH)
+    return abs(time.time() - file.st_mtime) < BEING_WRITTEN_S
+
+
+def queue_paths() -> Iterator[Tuple[str, Path]]:
+    """Every file in the queues, with the queue's name."""
+    for directory in queue_directories():
+        for queue in QUEUES:
+            for folder, _, files in os.walk(directory / queue):
+                for name in files:
+                    yield queue, Path(folder, name)
+
+
 def due() -> bool:
     """Whether a moved clock has made deferred mail due: qmgr(8) keeps the time in its mtime."""
     if not PRELOAD.exists():
@@ -407,11 +467,15 @@ def due() -> bool:
 
 async def queue_files() -> Dict[str, Any]:
     """The queue directories alone, see ``queued``."""
-    return {"queued": queued(), "running": bool(master_pid()), "due": due()}
+    # In the order in which mail moves, or what leaves one queue might be seen in none.
+    is_due = due()
+    return {"queued": queued(), "running": bool(master_pid()), "due": is_due}
 
 
 async def conclude(token: str) -> Dict[str, Any]:
     """Stop Postfix, mark the end of its log, and collect what it left."""
+    for master in other_masters():
+        await end(master)
     running = (await stop())["was_running"]
     await mark(f"mark {token}")
     return {"was_running": running, **await collect()}

@@ -1,0 +1,418 @@
+"""How to move the queue: to another disk, another directory or another host.
+
+A queue file's name holds its inode number, so that no two have the same. Copied
+files keep a name that may soon be another file's, too, and two files of one name
+destroy each other. The FAQ's answer was to move queue files into maildrop, where
+they are read like new mail and get new names. That still works, on a running
+system, too. What changed: since 1.1 "postsuper -s", which "postfix start" runs,
+renames files that do not fit their inodes, so that a whole queue may be copied
+while Postfix is stopped; with long queue ids (2.9) names are not used again, and
+stay. From 3.10 on postsuper, here, finishes even where it may not write the log.
+"""
+
+import json
+
+import pytest
+
+from maillab.lab import Lab
+from maillab.maillog import Active, Complaint, Delivery, PickedUp, Removed
+from maillab.postfix import MailHost
+from maillab.record import Mail
+
+pytestmark = pytest.mark.topology("standalone")
+
+SPOOL = "/var/spool/postfix"
+LOG = "/var/log/mail.log"
+# Into a file system of other inodes and back, everything else kept.
+COPY_AND_BACK = """
+cd /var/spool/postfix && cp -a deferred /root/away &&
+rm -r deferred/* && cp -a /root/away/* deferred/
+"""
+FAQ_RECIPE = "cd /var/spool/postfix && mv $(find deferred -type f) maildrop/"
+CHANGED = "QUEUE FILE NAMES WERE CHANGED TO MATCH INODE NUMBERS"
+
+
+def send_to_a_dead_host(lab: Lab, count: int = 3) -> list[Mail]:
+    """Have alice send messages that stay in the mail server's queue."""
+    lab.remote.stop()
+    mails = [lab.mail.send(to="joe@example.net", user="alice") for _ in range(count)]
+    lab.settle(*mails)
+    return mails
+
+
+def ids(host: MailHost) -> list[str]:
+    """The queue ids as postqueue(1) shows them."""
+    return sorted(entry.queue_id for entry in host.queue())
+
+
+def arrivals(host: MailHost) -> list[int]:
+    """When the messages arrived, as postqueue(1) shows it."""
+    lines = host.run("postqueue", "-j").stdout.splitlines()
+    return sorted(json.loads(line)["arrival_time"] for line in lines)
+
+
+def the_host_is_back(lab: Lab, *mails: Mail) -> None:
+    """Let the mail go where it was to go."""
+    lab.remote.start()
+    lab.mail.flush()
+    lab.settle(*mails)
+
+
+def delivered_once(lab: Lab, mails: list[Mail]) -> bool:
+    """Whether joe has each message, and nothing else."""
+    stored = sorted(copy.message_id for copy in lab.remote.stored())
+    return stored == sorted(mail.message_id for mail in mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S1")
+def test_historic_copied_queue_files_are_renamed_at_the_start(lab: Lab) -> None:
+    """The naive copy of a stopped queue: new inodes, new names, and nothing is lost.
+
+    "postfix start" and "postfix stop" check the installation, which takes seconds.
+    """
+    lab.mail.run("chown", "postfix", LOG)
+    mails = send_to_a_dead_host(lab)
+    before = ids(lab.mail)
+
+    lab.mail.run("postfix", "stop")
+    lab.mail.run("sh", "-c", COPY_AND_BACK)
+    started = lab.mail.run("postfix", "start")
+    after = ids(lab.mail)
+    the_host_is_back(lab, *mails)
+
+    said = started.stderr.splitlines()
+    assert "postsuper: Renamed to match inode number: 3 messages" in said
+    assert f"postsuper: warning: {CHANGED}" in said
+    assert not set(before) & set(after)
+    # The microseconds stay, the inode is new.
+    assert [name[:5] for name in after] == [name[:5] for name in before]
+    assert delivered_once(lab, mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S1")
+def test_cure_postsuper_renames_copied_queue_files(lab: Lab) -> None:
+    """By hand, before Postfix is started, "postsuper -s" makes every file fit its inode again."""
+    mails = send_to_a_dead_host(lab)
+    lab.mail.run("chown", "postfix", LOG)
+    lab.mail.stop()
+    lab.mail.run("sh", "-c", COPY_AND_BACK)
+
+    done = lab.mail.cure.run("postsuper", "-s")
+    found = lab.mail.run("find", f"{SPOOL}/deferred", "-type", "f", "-printf", "%f %i\n")
+    lab.mail.start()
+    the_host_is_back(lab, *mails)
+
+    # Five hexadecimal digits of microseconds, then the inode in the same way.
+    fits = [
+        int(name[5:], 16) == int(inode) for name, inode in map(str.split, found.stdout.splitlines())
+    ]
+    assert fits == [True] * 3
+    assert "postsuper: Renamed to match inode number: 3 messages" in done.stderr
+    assert delivered_once(lab, mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S1")
+def test_behaviour_long_queue_ids_survive_a_copy(lab: Lab) -> None:
+    """A long id is never used again, so that it need not fit the inode."""
+    lab.mail.configure(enable_long_queue_ids="yes")
+    mails = send_to_a_dead_host(lab)
+    before = ids(lab.mail)
+
+    lab.mail.stop()
+    lab.mail.run("sh", "-c", COPY_AND_BACK)
+    done = lab.mail.run("postsuper", "-s")
+    lab.mail.start()
+    after = ids(lab.mail)
+    the_host_is_back(lab, *mails)
+
+    assert done.stderr == ""
+    assert after == before
+    assert delivered_once(lab, mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S2")
+def test_symptom_two_files_of_one_name_destroy_each_other(lab: Lab) -> None:
+    """On a running system the second file takes the first one's place while it is delivered.
+
+    The delivery agent finds nothing, the queue manager takes the message for done:
+    it is lost without delivery, without bounce and without a word to anybody.
+    """
+    lab.expects(lost=1, because="two queue files with one name")
+    (mail,) = send_to_a_dead_host(lab, 1)
+    (queue_id,) = ids(lab.mail)
+    # Without a delivery agent at hand the queue manager has read both in time.
+    lab.mail.restart()
+    lab.remote.start()
+
+    lab.mail.mistake.run(
+        "cp", "-p", f"{SPOOL}/deferred/{queue_id[0]}/{queue_id}", f"{SPOOL}/incoming/{queue_id}"
+    )
+    listed = ids(lab.mail)
+    tried_before = len(lab.events(Delivery, lab.mail))
+    lab.mail.run("postqueue", "-f")
+    lab.settle(until=lambda: not lab.mail.queued())
+    lab.wait_for(Removed, host=lab.mail)
+
+    assert listed == [queue_id, queue_id]
+    assert not lab.mail.queue()
+    assert len(lab.events(Delivery, lab.mail)) == tried_before
+    assert len([one for one in lab.events(Active, lab.mail) if one.queue_id == queue_id]) == 3
+    missed = lab.wait_for(Complaint, host=lab.mail, saying="No such file")
+    assert missed.text == f"open active {queue_id}: No such file or directory"
+    assert not mail.reached(lab.remote)
+    assert not lab.mail.mailbox("alice")
+
+
+@pytest.mark.faq("moving-the-queue", "50-S2", "50-S3")
+def test_cure_a_file_moved_into_maildrop_meets_no_other(lab: Lab) -> None:
+    """By the FAQ's recipe a running system takes the file as new mail, with a new id."""
+    (mail,) = send_to_a_dead_host(lab, 1)
+    (queue_id,) = ids(lab.mail)
+
+    lab.mail.cure.run("mv", f"{SPOOL}/deferred/{queue_id[0]}/{queue_id}", f"{SPOOL}/maildrop/")
+    lab.mail.pick_up()
+    lab.settle()
+    after = ids(lab.mail)
+    the_host_is_back(lab, mail)
+
+    assert after != [queue_id]
+    _, again = lab.events(PickedUp, lab.mail)
+    assert (again.queue_id, again.orig_id) == (after[0], queue_id)
+    assert delivered_once(lab, [mail])
+
+
+@pytest.mark.faq("moving-the-queue", "50-S3")
+def test_cure_the_queue_goes_through_maildrop(lab: Lab) -> None:
+    """The FAQ's recipe: stopped, moved, started; new ids, old Message-IDs and old arrival times."""
+    mails = send_to_a_dead_host(lab)
+    before, arrived = ids(lab.mail), arrivals(lab.mail)
+
+    lab.mail.stop()
+    lab.mail.cure.run("sh", "-c", FAQ_RECIPE)
+    lab.mail.start()
+    lab.mail.pick_up()
+    lab.settle()
+    after = ids(lab.mail)
+
+    assert len(after) == 3
+    assert not set(after) & set(before)
+    assert arrivals(lab.mail) == arrived
+    read = lab.events(PickedUp, lab.mail)[3:]
+    assert sorted(one.orig_id for one in read) == before
+    assert {one.sender for one in read} == {"alice@mail.example.com"}
+    the_host_is_back(lab, *mails)
+    assert delivered_once(lab, mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S3")
+def test_behaviour_who_has_the_mail_does_not_get_it_again(lab: Lab) -> None:
+    """What was delivered is marked in the queue file, and goes with it."""
+    lab.remote.stop()
+    mail = lab.mail.send(to=["carol@example.com", "joe@example.net"], user="alice")
+    lab.settle(mail)
+
+    lab.mail.run("sh", "-c", FAQ_RECIPE)
+    lab.mail.pick_up()
+    lab.settle()
+    the_host_is_back(lab, mail)
+
+    assert len(lab.mail.mailbox("carol")) == 1
+    assert delivered_once(lab, [mail])
+
+
+@pytest.mark.faq("moving-the-queue", "50-S3")
+@pytest.mark.parametrize("mistake", [("chmod", "644"), ("chown", "root")], ids=["mode", "owner"])
+def test_symptom_a_file_with_wrong_rights_stays_in_maildrop(
+    lab: Lab, mistake: tuple[str, str]
+) -> None:
+    """Without the owner's execute bit it is ignored in silence, another's file with a warning."""
+    (mail,) = send_to_a_dead_host(lab, 1)
+    (queue_id,) = ids(lab.mail)
+    path = f"{SPOOL}/maildrop/{queue_id}"
+
+    lab.mail.stop()
+    lab.mail.run("sh", "-c", FAQ_RECIPE)
+    lab.mail.mistake.run(*mistake, path)
+    lab.mail.start()
+    lab.mail.pick_up()
+    lab.settle(mail)
+    complaints = {one.text for one in lab.events(Complaint, lab.mail) if one.service == "pickup"}
+
+    assert lab.mail.read(path) is not None
+    unreadable = f"open input file maildrop/{queue_id}: cannot open file: Permission denied"
+    assert (unreadable in complaints) is (mistake == ("chown", "root"))
+    assert len(lab.events(PickedUp, lab.mail)) == 1
+
+
+@pytest.mark.faq("moving-the-queue", "50-S3")
+@pytest.mark.parametrize(
+    ("wrong", "cure"),
+    [(("chmod", "644"), ("chmod", "700")), (("chown", "root"), ("chown", "postfix"))],
+    ids=["mode", "owner"],
+)
+def test_cure_owner_postfix_and_mode_0700(
+    lab: Lab, wrong: tuple[str, str], cure: tuple[str, str]
+) -> None:
+    """Once its rights are what they were in the queue the file is read."""
+    (mail,) = send_to_a_dead_host(lab, 1)
+    (queue_id,) = ids(lab.mail)
+    path = f"{SPOOL}/maildrop/{queue_id}"
+    lab.mail.stop()
+    lab.mail.run("sh", "-c", FAQ_RECIPE)
+    lab.mail.run(*wrong, path)
+    lab.mail.start()
+
+    lab.mail.cure.run(*cure, path)
+    lab.mail.pick_up()
+    lab.settle(mail)
+
+    assert lab.mail.read(path) is None
+    the_host_is_back(lab, mail)
+    assert delivered_once(lab, [mail])
+
+
+@pytest.mark.faq("moving-the-queue", "50-S4")
+def test_historic_a_log_of_roots_spoils_the_first_start(lab: Lab) -> None:
+    """postsuper(1), as user postfix, cannot log what it renamed: fatal before 3.10.
+
+    By then the files are renamed, so that the second start succeeds.
+    """
+    before_3_10 = lab.version in ("3.5", "3.7")
+    lab.mail.run("chown", "root", LOG)
+    mails = send_to_a_dead_host(lab)
+    lab.mail.stop()
+    lab.mail.run("sh", "-c", COPY_AND_BACK)
+
+    first = lab.mail.run("postfix", "start", check=False)
+    second = lab.mail.run("postfix", "start", check=False) if before_3_10 else first
+    the_host_is_back(lab, *mails)
+
+    said = first.stderr.splitlines()
+    denied = f"postsuper: fatal: open logfile '{LOG}': cannot open file: Permission denied"
+    assert "postsuper: Renamed to match inode number: 3 messages" in said
+    assert (denied in said) is before_3_10
+    assert first.status == (1 if before_3_10 else 0)
+    failed = [one.text for one in lab.events(Complaint, lab.mail) if one.level == "fatal"]
+    assert failed == (["Postfix integrity check failed!"] if before_3_10 else [])
+    assert second.status == 0
+    assert delivered_once(lab, mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S4")
+def test_behaviour_a_log_of_postfix_itself_lets_it_start(lab: Lab) -> None:
+    """With a log that postsuper(1) may write the first start succeeds, on every version."""
+    lab.mail.run("chown", "postfix", LOG)
+    mails = send_to_a_dead_host(lab)
+    lab.mail.stop()
+    lab.mail.run("sh", "-c", COPY_AND_BACK)
+
+    started = lab.mail.run("postfix", "start", check=False)
+    the_host_is_back(lab, *mails)
+
+    assert started.status == 0
+    assert delivered_once(lab, mails)
+
+
+# To another host: the sender's queue moves to the backup; both give mail to the primary.
+
+
+def send_to_the_dead_primary(lab: Lab) -> list[Mail]:
+    """Have mail wait in the sender's queue that the backup could deliver as well."""
+    for host in (lab.sender, lab.backup):
+        host.configure(relayhost="[primary.example.org]")
+    lab.backup.configure(relay_domains="")
+    lab.primary.stop()
+    mails = [lab.sender.send(to="alice@example.org") for _ in range(3)]
+    lab.settle(*mails)
+    return mails
+
+
+def carry(source: MailHost, target: MailHost, folder: str) -> None:
+    """Move every deferred queue file of a host into a folder of the other, rights kept."""
+    packed = source.run("sh", "-c", f"cd {SPOOL}/deferred && tar -c $(find . -type f) | base64")
+    target.write("/root/queue", packed.stdout)
+    unpack = f"base64 -d /root/queue | tar -xp --transform 's,.*/,,' -C {SPOOL}/{folder}"
+    target.run("sh", "-c", unpack)
+    source.run("sh", "-c", f"rm {SPOOL}/deferred/*/*")
+
+
+def the_primary_is_back(lab: Lab, *mails: Mail) -> list[str]:
+    """Let the mail go on from both hosts; returns what alice got then."""
+    lab.primary.start()
+    lab.sender.flush()
+    lab.backup.flush()
+    lab.settle(*mails)
+    return sorted(copy.message_id for copy in lab.primary.stored() if copy.mailbox == "alice")
+
+
+@pytest.mark.faq("moving-the-queue", "50-S3")
+@pytest.mark.topology("backup-mx")
+def test_cure_the_queue_goes_to_another_host_through_its_maildrop(lab: Lab) -> None:
+    """The other host, which runs, reads it like new mail, gives new ids and delivers it."""
+    mails = send_to_the_dead_primary(lab)
+    old = ids(lab.sender)
+
+    lab.sender.stop()
+    carry(lab.sender.cure, lab.backup.cure, "maildrop")
+    lab.sender.start()
+    lab.backup.pick_up()
+    lab.settle()
+    new = ids(lab.backup)
+
+    assert len(new) == 3
+    assert sorted(one.orig_id for one in lab.events(PickedUp, lab.backup)) == old
+    assert all(mail.held_by(lab.backup) for mail in mails)
+    assert ids(lab.sender) == []
+    assert the_primary_is_back(lab, *mails) == sorted(mail.message_id for mail in mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S1")
+@pytest.mark.topology("backup-mx")
+@pytest.mark.parametrize("long", ["yes", "no"])
+def test_behaviour_a_copied_queue_keeps_long_ids_on_another_host(lab: Lab, long: str) -> None:
+    """Straight into the stopped host's deferred queue: short ids are new, long ones stay."""
+    for host in (lab.sender, lab.backup):
+        host.configure(enable_long_queue_ids=long)
+    lab.backup.run("chown", "postfix", LOG)
+    mails = send_to_the_dead_primary(lab)
+    old = ids(lab.sender)
+
+    lab.sender.stop()
+    lab.backup.stop()
+    carry(lab.sender, lab.backup, "deferred")
+    checked = lab.backup.run("postsuper", "-s").stderr.splitlines()
+    lab.backup.start()
+    lab.sender.start()
+    new = ids(lab.backup)
+
+    assert (new == old) is (long == "yes")
+    renamed = "postsuper: Renamed to match inode number: 3 messages"
+    assert (renamed in checked) is (long == "no")
+    assert the_primary_is_back(lab, *mails) == sorted(mail.message_id for mail in mails)
+
+
+@pytest.mark.faq("moving-the-queue", "50-S1")
+@pytest.mark.topology("backup-mx")
+def test_cure_requeuing_applies_the_new_hosts_rules(lab: Lab) -> None:
+    """Copied mail is addressed as it was; "postsuper -r ALL" has the new host rewrite it."""
+    lab.backup.configure(
+        enable_long_queue_ids="yes",
+        virtual_alias_maps=lab.backup.table("virtual", {"alice@example.org": "carol@example.org"}),
+    )
+    lab.sender.configure(enable_long_queue_ids="yes")
+    mails = send_to_the_dead_primary(lab)
+    lab.sender.stop()
+    lab.backup.stop()
+    carry(lab.sender, lab.backup, "deferred")
+    lab.backup.run("chown", "postfix", LOG)
+    lab.backup.run("postsuper", "-s")
+    lab.backup.start()
+    lab.sender.start()
+
+    lab.backup.cure.run("postsuper", "-r", "ALL")
+    lab.backup.pick_up()
+    lab.settle()
+
+    assert {entry.recipients for entry in lab.backup.queue()} == {("carol@example.org",)}
+    assert the_primary_is_back(lab, *mails) == []
+    assert len(lab.primary.mailbox("carol")) == 3
