@@ -23,6 +23,7 @@ from maillines import (
     on,
     picked_up,
     removed,
+    spooled,
     tried,
 )
 
@@ -307,6 +308,35 @@ def test_mail_that_was_picked_up_before_is_not_what_a_program_made_of_it() -> No
     log = on("a", picked_up("AAAAAA0"), arrives("AAAAAA1"), piped, removed("AAAAAA1"))
 
     assert path(follow(log)) == ["a AAAAAA1"]
+
+
+def test_mail_that_waits_for_a_call_is_at_rest_but_not_delivered() -> None:
+    """Nothing happens to it by itself; pipe(8)'s "sent" is not the end of its way."""
+    journey = follow(on("a", arrives("AAAAAA1"), spooled("AAAAAA1"), removed("AAAAAA1")))
+
+    assert journey.at_rest()
+    assert not journey.delivered("a")
+
+
+def test_a_notice_is_followed_back_over_the_line() -> None:
+    log = on("a", arrives("AAAAAA1"), spooled("AAAAAA1"), removed("AAAAAA1"))
+    log += on("b", picked_up("BBBBBB1"), tried("BBBBBB1", "bounced", "unknown user"))
+    log += on("b", made("BBBBBB2"), "bounce: BBBBBB1: sender non-delivery notification: BBBBBB2")
+    log += on("b", spooled("BBBBBB2", "joe@a.test"), removed("BBBBBB2"), removed("BBBBBB1"))
+    log += on("a", picked_up("AAAAAA2", "<n1@t>"), mailbox("AAAAAA2", "joe@a.test"))
+    log += on("a", removed("AAAAAA2"))
+
+    journey = follow(log)
+
+    assert path(journey) == ["a AAAAAA1", "b BBBBBB1"]
+    assert [f"{leg.host} {leg.queue_id}" for leg in journey.notices] == ["b BBBBBB2", "a AAAAAA2"]
+
+
+def test_jobs_for_two_recipients_are_two_messages_there() -> None:
+    log = on("a", arrives("AAAAAA1", 2), spooled("AAAAAA1"), spooled("AAAAAA1", "bob@b.test"))
+    log += on("b", picked_up("BBBBBB1"), picked_up("BBBBBB2"))
+
+    assert path(follow(log)) == ["a AAAAAA1", "b BBBBBB1", "b BBBBBB2"]
 
 
 def test_a_chain_of_programs_is_followed_in_whatever_order_the_logs_come() -> None:

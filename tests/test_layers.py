@@ -33,6 +33,8 @@ ROOMS = (
     "record",
     "host",
     "postfix",
+    "uucp",
+    "pcap",
     "clock",
     "faults",
     "lab",
@@ -44,7 +46,7 @@ ROOMS = (
 SURFACE = {"plugin", "cli", "__main__"}
 # Hold nothing but their docstring, so that importing them is importing nothing.
 EMPTY = {"", "engine"}
-PURE = {"errors", "message", "maillog", "history", "journey", "ledger"}
+PURE = {"errors", "message", "pcap", "maillog", "history", "journey", "ledger"}
 DOES_IO = {
     "asyncio", "docker", "http", "io", "multiprocessing", "os", "pathlib", "psutil", "requests",
     "select", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "testcontainers",

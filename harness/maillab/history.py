@@ -74,12 +74,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class Queued:
-    """A queue file; ``queue`` is its directory: maildrop, incoming, deferred or the like."""
+    """A queue file; ``queue`` is its directory: maildrop, incoming, deferred or the like.
+
+    "uucp" is a message in the UUCP spool that waits for a call, "uuxqt" one that
+    a call has brought; their id is a file name.
+    """
 
     host: str
     queue_id: str
     queue: str
     message_id: str = ""
+
+    @property
+    def spooled(self) -> bool:
+        """In the UUCP spool, not in a queue of Postfix."""
+        return self.queue in ("uucp", "uuxqt")
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ class Leg:
             attempt
             for attempt in self.deliveries
             if attempt.status == "sent"
-            and not attempt.forwarded_as
+            and not (attempt.forwarded_as or attempt.spooled)
             # An LMTP server may listen on a socket or on a port.
             and ("." not in attempt.relay_address or attempt.service == "lmtp")
         ]

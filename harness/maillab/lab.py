@@ -132,7 +132,13 @@ class Lab:
             return "".join(journeys.of(one).text() + "\n" for one in submissions)
 
         def settled() -> bool:
-            return bool(until and until()) or (at_rest() and self._quiet())
+            if until and until():
+                return True
+            if not (at_rest() and self._quiet()):
+                return False
+            # What a program handed in, on whatever host, was first heard of in a log.
+            self.mark()
+            return at_rest()
 
         self.stream.wait(
             settled,

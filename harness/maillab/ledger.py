@@ -24,6 +24,7 @@ _WRONG = ("lost", "duplicated", "altered")
 _UNTRACED = "acknowledged, but neither logged nor in a queue"
 _VANISHED = "taken into the queue, then neither removed nor still there"
 _FORGOTTEN = "removed from the queue with no end logged"
+_UNCARRIED = "given to UUCP, then neither in its spool nor anywhere else"
 _FORGED = "the body is not the one that was sent"
 _REPEATED = "a copy too many"
 _Where = tuple[str, str, str]
@@ -143,7 +144,9 @@ class _Ledger:
         for mail in history.submissions:
             if mail.probe.message_id and mail.outcome != "refused":
                 self.probes[mail.probe.message_id].append(mail)
-        self.files = {(file.host, file.queue_id): file for file in queued}
+        self.files = {(f.host, f.queue_id): f for f in queued if not f.spooled}
+        # Mail that waits for a call, or was brought by one; a job is one file.
+        self.spooled = Counter(file.message_id for file in queued if file.spooled)
         self.known = {(leg.host, leg.queue_id) for leg in self.journeys.legs}
         # Not yet picked up, or given another queue id when the queue was moved.
         self.strays = {
@@ -193,6 +196,7 @@ class _Ledger:
             self._follow_up(leg, cause)
         done = sum(ends.values())
         del ends[""]
+        ends += self._carried(leg)
         waiting = 0 if leg.state == "removed" and not leg.expired else len(leg.deferred())
         left = self._open_recipients(leg, max(leg.nrcpt - done, waiting))
         if leg.discarded or leg.state == "deleted":
@@ -211,9 +215,28 @@ class _Ledger:
         if attempt.status == "bounced":
             return "bounced"
         onward = attempt.forwarded_as or self.history.next_host(attempt)
-        if attempt.status != "sent" or (onward and attempt.service != "lmtp"):
+        if attempt.status != "sent" or attempt.spooled or (onward and attempt.service != "lmtp"):
             return ""
         return "discarded" if attempt.service == "discard" else "delivered"
+
+    def _carried(self, leg: Leg) -> Counter[str]:
+        """What UUCP was given here: handed in elsewhere, still in a spool, or lost.
+
+        A job may carry several recipients, and is one message where it arrives.
+        """
+        given = [attempt for attempt in leg.deliveries if attempt.spooled]
+        arrived = [edge.leg for edge in leg.edges if edge.kind == "rejoined"]
+        left = len(given) - sum(child.nrcpt or 1 for child in arrived)
+        if left <= 0:
+            return Counter()
+        if not leg.message_id:
+            # Nothing tells it from other mail where it arrives.
+            return Counter(delivered=left)
+        if self.spooled[leg.message_id]:
+            return Counter(queued=left)
+        for attempt in given[-left:]:
+            self._lost(leg.host, leg.queue_id, leg.message_id, attempt.to, _UNCARRIED)
+        return Counter()
 
     def _open_recipients(self, leg: Leg, count: int) -> list[str]:
         """Name those with no end yet; "" where the log does not say who."""

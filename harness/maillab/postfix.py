@@ -21,8 +21,9 @@ from maillab.topology import Role
 _NEEDS_POSTMAP = {"btree", "cdb", "dbm", "hash", "lmdb", "sdbm"}
 _MARK_WITHIN_S = 15.0
 _DEFERRAL_WITHIN_S = 2.0
-# The queues of mail that is being worked on (postconf(5) queue_directory).
-UNDER_WAY = {"maildrop", "incoming", "active"}
+# The queues of mail that is being worked on (postconf(5) queue_directory), and what
+# came by UUCP and is about to be handed in.
+UNDER_WAY = {"maildrop", "incoming", "active", "uuxqt"}
 
 
 @dataclass(frozen=True)

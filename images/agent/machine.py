@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 import channel
+import uucpspool
 
 WATCHED = ("/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/var")
 UNWATCHED = {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/mail.log"}
@@ -359,8 +360,11 @@ async def collect() -> Dict[str, Any]:
 
 
 def queued() -> List[List[str]]:
-    """Queue, queue id and Message-ID of every message in the queue directories."""
-    found = []
+    """Queue, queue id and Message-ID of every message in the queue directories.
+
+    What came by UUCP is looked at first: from there it goes into the queue.
+    """
+    found = uucpspool.spooled()
     for queue in QUEUES:
         for folder, _, files in os.walk(QUEUE_DIRECTORY / queue):
             for name in files:
