@@ -34,6 +34,7 @@ ROOMS = (
     "host",
     "postfix",
     "uucp",
+    "sendmail",
     "pcap",
     "clock",
     "faults",

@@ -97,7 +97,9 @@ class History:
 
     ``stored`` and ``queued`` are None as long as nobody looked. ``addresses``
     gives the lab host behind an IP address, for hosts whose Postfix log is
-    part of the events; every other next hop counts as outside.
+    part of the events; every other next hop counts as outside. ``unlogged`` does
+    so for those whose log is not Postfix's, but whose mailboxes and queue are
+    looked into like all others.
     """
 
     events: tuple[Event, ...]
@@ -105,6 +107,11 @@ class History:
     stored: tuple[Stored, ...] | None = None
     queued: tuple[Queued, ...] | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)
+    unlogged: Mapping[str, str] = field(default_factory=dict)
+
+    def is_unlogged(self, host: str) -> bool:
+        """Whether what the host does with mail is seen by its mailboxes and queue alone."""
+        return host in self.unlogged.values()
 
     def host_at(self, address: str, seen_from: str) -> str:
         """The lab host an address leads to, "" when outside."""

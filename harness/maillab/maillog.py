@@ -267,9 +267,12 @@ class HopFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """master: the mail system is up."""
+    """master: the mail system is up; or Sendmail is, whose ``configuration`` is its tasks."""
 
-    PATTERN = rf"daemon started -- {_MASTER}"
+    PATTERN = (
+        r"(?:daemon started -- version |starting daemon \()(?P<version>[^\s,)]+)"
+        r"(?:, configuration |\): )(?P<configuration>.+)"
+    )
     version: str
     configuration: str
 

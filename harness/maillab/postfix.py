@@ -49,6 +49,10 @@ class Contents:
 class MailHost(Host):
     """A host that runs Postfix."""
 
+    mta = "Postfix"
+    # What tells most about it, for the evidence.
+    configuration: tuple[str, ...] = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
+
     def __init__(
         self, role: Role, net: str, agent: Channel, postfix: Channel, record: Record
     ) -> None:

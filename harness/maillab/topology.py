@@ -1,7 +1,7 @@
 """A Compose file read as a lab: which hosts, which roles, which names and addresses.
 
-A mail host is a pair of services, NAME (Postfix) and NAME-net (its agent, which
-owns hostname and addresses); an agent alone is a client. Pure: reads one file.
+A mail host is a pair of services, NAME (Postfix, or Sendmail where it extends that)
+and NAME-net (its agent, which owns hostname and addresses); an agent alone is a client. Pure: reads one file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ class Role:
     fqdn: str
     host_numbers: tuple[int, ...]
     has_postfix: bool
+    has_sendmail: bool = False
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether it is a mail host: a pair of services."""
+        return self.has_postfix or self.has_sendmail
 
     @property
     def agent_service(self) -> str:
@@ -53,6 +59,11 @@ class Topology:
     def mail_hosts(self) -> list[Role]:
         """The hosts that run Postfix."""
         return [role for role in self.roles.values() if role.has_postfix]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images it needs beside those of every lab."""
+        return ("sendmail",) if any(role.has_sendmail for role in self.roles.values()) else ()
 
     def role(self, name: str) -> Role:
         """The host of that role; raises UnknownName."""
@@ -120,4 +131,12 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
             f"{path}: service {name}: needs 'network_mode: service:{name}{_AGENT}', "
             f"not {postfix.get('network_mode')!r}"
         )
-    return Role(name, fqdn, tuple(int(number) for number in found), postfix is not None)
+    extends = postfix.get("extends") if postfix is not None else None
+    has_sendmail = isinstance(extends, dict) and extends.get("service") == "sendmail"
+    return Role(
+        name,
+        fqdn,
+        tuple(int(number) for number in found),
+        has_postfix=postfix is not None and not has_sendmail,
+        has_sendmail=has_sendmail,
+    )
