@@ -43,7 +43,7 @@ class SendmailHost(MailHost):
         self.restart()
 
     def flush(self) -> None:
-        """Try all queued mail now (sendmail -q), once no mail is in hand any more."""
+        """Try all queued mail now (sendmail -qf), once no mail is in hand any more."""
         if not self._withheld:
             with contextlib.suppress(TimedOut):
                 self.record.stream.wait(
@@ -53,7 +53,7 @@ class SendmailHost(MailHost):
                     announced=False,
                 )
             self.mark()
-        self.run("sendmail", "-q")
+        self.run("sendmail", "-qf")
 
     def queue(self) -> list[QueueEntry]:
         """What is queued: which queue, which id."""

@@ -1,6 +1,6 @@
 """A Compose file read as a lab: which hosts, which roles, which names and addresses.
 
-A mail host is a pair of services, NAME (Postfix, or Sendmail where it extends that)
+A mail host is a pair of services, NAME (Postfix, or Sendmail where its image is that)
 and NAME-net (its agent, which owns hostname and addresses); an agent alone is a client. Pure: reads one file.
 """
 
@@ -59,11 +59,6 @@ class Topology:
     def mail_hosts(self) -> list[Role]:
         """The hosts that run Postfix."""
         return [role for role in self.roles.values() if role.has_postfix]
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        """The images it needs beside those of every lab."""
-        return ("sendmail",) if any(role.has_sendmail for role in self.roles.values()) else ()
 
     def role(self, name: str) -> Role:
         """The host of that role; raises UnknownName."""
@@ -131,8 +126,7 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
             f"{path}: service {name}: needs 'network_mode: service:{name}{_AGENT}', "
             f"not {postfix.get('network_mode')!r}"
         )
-    extends = postfix.get("extends") if postfix is not None else None
-    has_sendmail = isinstance(extends, dict) and extends.get("service") == "sendmail"
+    has_sendmail = postfix is not None and "SENDMAIL_IMAGE" in str(postfix.get("image"))
     return Role(
         name,
         fqdn,

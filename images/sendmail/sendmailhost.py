@@ -140,7 +140,8 @@ async def warp(seconds: float) -> Dict[str, Any]:
     CLOCK.write_text(f"{offset_s + seconds:+015.1f}\n")
     machine.PRELOAD.write_text("/opt/maillab/libfaketime.so.1\n")
     await restart()
-    await channel.run(["sendmail", "-q"])
+    # In the foreground: on return every message was tried.
+    await channel.run(["sendmail", "-qf"])
     return {"offset_s": offset_s + seconds}
 
 

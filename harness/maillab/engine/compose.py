@@ -134,7 +134,7 @@ def up(topology: Topology, version: str, *, by_hand: bool = False, pool: str = "
         environment = {
             "NET": net,
             "HEALTH_INTERVAL": "24h",
-            **{f"{image.kind.upper()}_IMAGE": image.tag for image in images.needed(version, topology.images)},
+            **{f"{image.kind.upper()}_IMAGE": image.tag for image in images.needed(version)},
         }
         try:
             refused = _start(name, topology.path, environment)

@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +85,9 @@ def postfix(version: str) -> Image:
     return Image("postfix", SUITES[version], version)
 
 
-def needed(version: str, more: Sequence[str] = ()) -> list[Image]:
-    """The images a lab of this Postfix version runs; ``more`` are those of few topologies."""
-    return [postfix(version), *(Image(kind, _TOOLS_SUITE) for kind in ("agent", "dns", *more))]
+def needed(version: str) -> list[Image]:
+    """The images a lab of this Postfix version runs."""
+    return [postfix(version), Image("agent", _TOOLS_SUITE), Image("dns", _TOOLS_SUITE)]
 
 
 def exists(image: Image) -> bool:
@@ -100,12 +100,12 @@ def exists(image: Image) -> bool:
     return True
 
 
-def ensure(versions: list[str], more: Sequence[str] = ()) -> None:
+def ensure(versions: list[str]) -> None:
     """Make what is missing for labs of these versions, several images at once.
 
     Raises ImageError or NoDisk; what was made by then is kept.
     """
-    wanted = dict.fromkeys(image for version in versions for image in needed(version, more))
+    wanted = dict.fromkeys(image for version in versions for image in needed(version))
     missing = [image for image in wanted if not exists(image)]
     for image in wanted:
         # The plain name may be left on what other sources made.
