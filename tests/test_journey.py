@@ -339,6 +339,36 @@ def test_jobs_for_two_recipients_are_two_messages_there() -> None:
     assert path(follow(log)) == ["a AAAAAA1", "b BBBBBB1", "b BBBBBB2"]
 
 
+BEYOND = {"198.18.0.9": "other"}
+
+
+def test_mail_handed_to_a_host_without_a_log_is_followed_by_what_arrives() -> None:
+    log = on("b", arrives("BBBBBB1", client="198.18.0.9"), mailbox("BBBBBB1"), removed("BBBBBB1"))
+    log += on("b", arrives("BBBBBB2"), mailbox("BBBBBB2"), removed("BBBBBB2"))
+
+    journey = follow(log, by_sendmail(host="other"), unlogged=BEYOND)
+
+    assert path(journey) == ["b BBBBBB1"]
+    assert journey.at_rest()
+
+
+def test_mail_on_a_host_without_a_log_is_at_rest_as_far_as_logs_go() -> None:
+    assert follow([], by_sendmail(host="other"), unlogged=BEYOND).at_rest()
+    assert not follow([], by_sendmail(host="a"), unlogged=BEYOND).at_rest()
+
+
+def test_a_host_without_a_log_is_reached_when_it_took_the_mail() -> None:
+    log = on("a", arrives("AAAAAA1"), hop("AAAAAA1", "198.18.0.9"), removed("AAAAAA1"))
+    copy = Stored("other", "alice", MID, "", "", "", "")
+
+    journey = follow(log, unlogged=BEYOND, stored=(copy,))
+
+    assert journey.reached("other")
+    assert not journey.reached("b")
+    assert journey.delivered("other", "alice")
+    assert journey.at_rest()
+
+
 def test_a_chain_of_programs_is_followed_in_whatever_order_the_logs_come() -> None:
     def piped(queue_id: str) -> str:
         return tried(queue_id, "sent", "delivered via uucp service", service="pipe", relay="uucp")

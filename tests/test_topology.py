@@ -177,6 +177,17 @@ def test_every_network_is_closed_to_the_outside(name: str) -> None:
             assert entry["subnet"].startswith("${NET:-198.18.0}.")
 
 
+def test_a_mail_host_may_run_sendmail_instead() -> None:
+    """Its image says so; it is a mail host, but none of those that run Postfix."""
+    site = topology.load("sendmail")
+    sendmail, postfix = site.role("sendmail"), site.role("postfix")
+
+    assert (sendmail.has_mail, sendmail.has_postfix, sendmail.has_sendmail) == (True, False, True)
+    assert (postfix.has_mail, postfix.has_postfix, postfix.has_sendmail) == (True, True, False)
+    assert "sendmail" not in {role.name for role in site.mail_hosts}
+    assert site.own_images == ("sendmail",)
+
+
 def test_the_header_is_the_first_comment_without_its_hashes() -> None:
     """What stands below an empty line is not part of it."""
     assert topology.parse(GOOD, HERE).header == (

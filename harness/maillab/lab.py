@@ -57,7 +57,9 @@ class Lab:
         self.stream = Stream()
         containers = project.containers
         wanted = {role.agent_service for role in site.roles.values()}
-        missing = (wanted | {one.name for one in site.roles.values() if one.has_mail}) - set(containers)
+        missing = (wanted | {one.name for one in site.roles.values() if one.has_mail}) - set(
+            containers
+        )
         if missing:
             raise LabError(
                 f"{project.name} is not a whole lab: no {', '.join(sorted(missing))}; "

@@ -1,7 +1,8 @@
 """A Compose file read as a lab: which hosts, which roles, which names and addresses.
 
 A mail host is a pair of services, NAME (Postfix, or Sendmail where its image is that)
-and NAME-net (its agent, which owns hostname and addresses); an agent alone is a client. Pure: reads one file.
+and NAME-net (its agent, which owns hostname and addresses); an agent alone is a
+client. Pure: reads one file.
 """
 
 from __future__ import annotations

@@ -90,7 +90,9 @@ def up(arguments: Namespace) -> int:
     site = topology.load(arguments.topology)
     running = lab.start(site, arguments.postfix or VERSION_DEFAULT, by_hand=True)
     try:
-        found = " and ".join(sorted({host.version for host in running.mail_hosts if host.mta == "Postfix"}))
+        found = " and ".join(
+            sorted({host.version for host in running.mail_hosts if host.mta == "Postfix"})
+        )
     finally:
         running.detach()
     name, net = running.project.name, f"{running.project.net}.0/24"
