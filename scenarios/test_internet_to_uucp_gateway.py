@@ -4,8 +4,8 @@ The FAQ's answer stands, word for word: a "uucp" service in master.cf that pipes
 mail into uux(1), the UUCP domains in a transport map, and the same domains in
 relay_domains, since a way there is no permission. What changed is small. Debian's
 master.cf has the service commented out in Postfix 3.10, so it must be put back;
-its flags have grown: "h" and "u" fold the case of the host and user names, "q"
-quotes what a shell would read. And since 2.0 the gateway can know who exists
+its flags have grown: "h" and "u" fold the case of domains and of users' names, "q"
+quotes these as in a header. And since 2.0 the gateway can know who exists
 behind the line (relay_recipient_maps), where it used to take anybody's mail and
 to return it two calls later.
 """
@@ -68,6 +68,7 @@ def test_behaviour_postfix_calls_it_sent_when_uux_has_it(lab: Lab) -> None:
     assert (given.relay, given.dsn, given.status) == ("uucp", "2.0.0", "sent")
     assert given.reply == "delivered via uucp service"
     assert lab.gateway.queue() == []
+    assert mail.held_by(lab.gateway)
     assert not mail.reached(lab.leaf)
     (job,) = uucp.jobs(lab.gateway)
     assert job.command == "rmail alice@leaf.example.com"

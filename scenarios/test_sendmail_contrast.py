@@ -20,6 +20,7 @@ from maillab.postfix import MailHost
 pytestmark = pytest.mark.topology("sendmail")
 
 BOTH = pytest.mark.parametrize("name", ["postfix", "sendmail"])
+MEMBERS = "/etc/members"
 NESTED = {"all": "alice, bob, staff", "staff": "bob, carol"}
 
 
@@ -52,12 +53,18 @@ def test_behaviour_sendmail_removes_duplicates_over_all_recipients(
 
 @pytest.mark.faq("duplicate-mail", "24-S3")
 @pytest.mark.parametrize(("name", "bobs"), [("postfix", 2), ("sendmail", 1)])
-def test_behaviour_a_sublist_with_an_owner_is_no_message_of_its_own_to_sendmail(
-    lab: Lab, name: str, bobs: int
+@pytest.mark.parametrize(
+    "sublist",
+    [{"staff": "bob, carol", "owner-staff": "joe"}, {"staff": f":include:{MEMBERS}"}],
+    ids=["owner", "include"],
+)
+def test_behaviour_sendmail_expands_a_sublist_within_the_same_message(
+    lab: Lab, name: str, bobs: int, sublist: dict[str, str]
 ) -> None:
     """Postfix forwards it anew and forgets whom it has served; Sendmail remembers."""
     host: MailHost = getattr(lab, name)
-    host.aliases({**NESTED, "owner-staff": "joe"})
+    host.write(MEMBERS, "bob\ncarol\n", mode=0o644)
+    host.aliases({"all": "alice, bob, staff", **sublist})
 
     mail = lab.remote.submit(f"all@{host.fqdn}", server=host)
     lab.settle(mail)

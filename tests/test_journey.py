@@ -316,6 +316,17 @@ def test_mail_that_waits_for_a_call_is_at_rest_but_not_delivered() -> None:
 
     assert journey.at_rest()
     assert not journey.delivered("a")
+    assert journey.held_by("a")
+    assert "waits for a UUCP call" in journey.text()
+
+
+def test_mail_that_was_carried_waits_no_more() -> None:
+    log = on("a", arrives("AAAAAA1"), spooled("AAAAAA1"), removed("AAAAAA1"))
+    journey = follow(log + on("b", picked_up("BBBBBB1")))
+
+    assert not journey.held_by("a")
+    assert not journey.at_rest()
+    assert "waits for a UUCP call" not in journey.text()
 
 
 def test_a_notice_is_followed_back_over_the_line() -> None:

@@ -188,6 +188,12 @@ class Leg:
             and ("." not in attempt.relay_address or attempt.service == "lmtp")
         ]
 
+    @property
+    def awaits_call(self) -> bool:
+        """UUCP was given it, and no other host has been handed it yet."""
+        carried = any(edge.kind == "rejoined" for edge in self.edges)
+        return not carried and any(attempt.spooled for attempt in self.deliveries)
+
     def descends_from(self, other: Leg) -> bool:
         """Whether the other leg is this one or came before it."""
         above: Leg | Submission | None = self
@@ -301,6 +307,8 @@ class Leg:
     def _ending(self) -> str:
         if self.discarded or self.expired:
             return "discarded" if self.discarded else "too old, returned to the sender"
+        if self.awaits_call and self.state == "removed":
+            return "waits for a UUCP call"
         if self.state != "alive":
             return {"removed": "done", "deleted": "deleted with postsuper"}.get(
                 self.state, self.state

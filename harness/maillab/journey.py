@@ -306,8 +306,12 @@ class Journey:
         return self._finding("reached", taken, host=host)
 
     def held_by(self, host: str) -> Finding:
-        """Whether it waits in a host's queue: on hold, or all that is left was deferred."""
-        found = [leg for leg in self.legs if leg.host == host and leg.waits()]
+        """Whether it waits in a host's queue: on hold, or all that is left was deferred.
+
+        Or waits there for a call of UUCP.
+        """
+        here = [leg for leg in self.legs if leg.host == host]
+        found = [leg for leg in here if leg.waits() or leg.awaits_call]
         return self._finding("held by", found, host=host)
 
     def at_rest(self, flushed: Mapping[str, int] | None = None) -> bool:
