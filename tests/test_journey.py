@@ -363,6 +363,16 @@ def test_mail_handed_to_a_host_without_a_log_is_followed_by_what_arrives() -> No
     assert journey.at_rest()
 
 
+def test_queue_ids_of_a_host_without_a_log_are_nobodys_legs() -> None:
+    """Else a copy there would belong to a leg that is in no journey."""
+    log = on("other", "sm-mta: 6BPFWCNq000102: to=bob, delay=00:00:00, stat=Sent")
+    copy = Stored("other", "alice", MID, "6BPFWCNq000102", "", "", "")
+
+    journey = follow(log, by_sendmail(host="other"), unlogged=BEYOND, stored=(copy,))
+
+    assert journey.delivered("other", "alice")
+
+
 def test_mail_on_a_host_without_a_log_is_at_rest_as_far_as_logs_go() -> None:
     assert follow([], by_sendmail(host="other"), unlogged=BEYOND).at_rest()
     assert not follow([], by_sendmail(host="a"), unlogged=BEYOND).at_rest()

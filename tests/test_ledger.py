@@ -922,6 +922,18 @@ def test_a_copy_elsewhere_is_no_excuse_for_a_host_without_a_log() -> None:
     assert found(verdict) == [("lost", "other", "", "alice@b.test")]
 
 
+def test_mail_that_a_command_took_on_a_host_without_a_log_is_delivered() -> None:
+    """Which is all that is read of its log."""
+    id_ = "6APFWCNq000102"
+    log = on("other", f"sm-mta: {id_}: from=<joe@a.test>, size=9, msgid={MID}, proto=ESMTP")
+    log += on("other", f'sm-mta: {id_}: to="|cat", delay=00:00:00, mailer=prog, stat=Sent')
+
+    verdict = settle_beyond(TO_OTHER + log)
+
+    assert verdict.conserved
+    assert verdict.delivered == 1
+
+
 def test_mail_in_the_queue_of_a_host_without_a_log_is_queued() -> None:
     there = (Queued("other", "6APFbwVM000023", "mqueue", MID),)
 

@@ -80,6 +80,9 @@ class Journeys:
         hand_overs: list[tuple[Leg, int, Event]] = []
         verdicts: dict[tuple[str, str, int], list[Event]] = defaultdict(list)
         for event in self.history.events:
+            if self.history.is_unlogged(event.host):
+                # Its queue ids may look like Postfix's.
+                continue
             session = event.host, event.program, event.pid
             if not event.queue_id:
                 # A rule that fires at the first RCPT TO fires before there is a queue id.

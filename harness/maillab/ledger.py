@@ -16,6 +16,7 @@ from maillab.errors import BadInput
 from maillab.history import History, Leg, Queued, Stored, Submission, names
 from maillab.journey import Journeys
 from maillab.maillog import Accepted, Delivery, Event, Notified
+from maillab.sendmaillog import swallowed
 
 _HANDED_IN = ("attempted", "acknowledged", "refused", "unknown")
 _ENDED = ("delivered", "bounced", "queued", "discarded")
@@ -256,13 +257,14 @@ class _Ledger:
     def _beyond(self, host: str, message_id: str, recipients: Sequence[str]) -> Counter[str]:
         """What became of mail on a host that is seen by its mailboxes and queue alone.
 
-        Each copy there is a delivery. A message of which there is none must be
-        queued there, or have come from there, or be returned in a notice: else it
-        is lost. Which recipient got what, the host's log alone would say.
+        Each copy there is a delivery, and each command that took it. A message of
+        which there is none must be queued there, or have come from there, or be
+        returned in a notice: else it is lost. Which recipient got what is not told.
         """
-        copies = [x for x in self.stored if (x.host, x.message_id) == (host, message_id)]
+        copies = sum((x.host, x.message_id) == (host, message_id) for x in self.stored)
+        copies += len(swallowed(self.history.events, host, message_id))
         if not message_id or copies:
-            return Counter(delivered=len(copies) or len(recipients))
+            return Counter(delivered=copies or len(recipients))
         if (host, message_id) in self.strays:
             return Counter(queued=len(recipients))
         returned = any(message_id.encode() in x.raw for x in self.stored if _is_notice(x))

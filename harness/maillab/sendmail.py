@@ -2,7 +2,8 @@
 
 Its log becomes events, but plain ones: the journey of a message ends where
 Sendmail takes it and begins anew where it hands it on. What it stored, has
-queued or returned is looked at by the ledger, message by message.
+queued, gave to a command or returned is looked at by the ledger, message by
+message; that one of several recipients was forgotten it does not notice.
 """
 
 from __future__ import annotations
