@@ -72,5 +72,11 @@ def hop(queue_id: str, address: str, next_id: str = "", to: str = "alice@b.test"
     return tried(queue_id, "sent", reply, to, service="smtp", relay=f"x[{address}]:25", dsn="2.0.0")
 
 
+def spooled(queue_id: str, to: str = "alice@b.test", service: str = "uucp") -> str:
+    """pipe(8) gave it to uux(1)."""
+    reply = f"delivered via {service} service"
+    return tried(queue_id, "sent", reply, to, service="pipe", relay=service, dsn="2.0.0")
+
+
 def removed(queue_id: str) -> str:
     return f"qmgr: {queue_id}: removed"

@@ -23,6 +23,7 @@ from maillines import (
     on,
     picked_up,
     removed,
+    spooled,
     tried,
 )
 
@@ -376,6 +377,86 @@ def test_mail_that_was_picked_up_before_is_not_what_a_program_made_of_it() -> No
     log = on("a", picked_up("AAAAAA0"), arrives("AAAAAA1"), piped, removed("AAAAAA1"))
 
     assert path(follow(log)) == ["a AAAAAA1"]
+
+
+def test_mail_that_waits_for_a_call_is_at_rest_but_not_delivered() -> None:
+    """Nothing happens to it by itself; pipe(8)'s "sent" is not the end of its way."""
+    journey = follow(on("a", arrives("AAAAAA1"), spooled("AAAAAA1"), removed("AAAAAA1")))
+
+    assert journey.at_rest()
+    assert not journey.delivered("a")
+    assert journey.held_by("a")
+    assert "waits for a UUCP call" in journey.text()
+
+
+def test_mail_that_was_carried_waits_no_more() -> None:
+    log = on("a", arrives("AAAAAA1"), spooled("AAAAAA1"), removed("AAAAAA1"))
+    journey = follow(log + on("b", picked_up("BBBBBB1")))
+
+    assert not journey.held_by("a")
+    assert not journey.at_rest()
+    assert "waits for a UUCP call" not in journey.text()
+
+
+def test_a_notice_is_followed_back_over_the_line() -> None:
+    log = on("a", arrives("AAAAAA1"), spooled("AAAAAA1"), removed("AAAAAA1"))
+    log += on("b", picked_up("BBBBBB1"), tried("BBBBBB1", "bounced", "unknown user"))
+    log += on("b", made("BBBBBB2"), "bounce: BBBBBB1: sender non-delivery notification: BBBBBB2")
+    log += on("b", spooled("BBBBBB2", "joe@a.test"), removed("BBBBBB2"), removed("BBBBBB1"))
+    log += on("a", picked_up("AAAAAA2", "<n1@t>"), mailbox("AAAAAA2", "joe@a.test"))
+    log += on("a", removed("AAAAAA2"))
+
+    journey = follow(log)
+
+    assert path(journey) == ["a AAAAAA1", "b BBBBBB1"]
+    assert [f"{leg.host} {leg.queue_id}" for leg in journey.notices] == ["b BBBBBB2", "a AAAAAA2"]
+
+
+def test_jobs_for_two_recipients_are_two_messages_there() -> None:
+    log = on("a", arrives("AAAAAA1", 2), spooled("AAAAAA1"), spooled("AAAAAA1", "bob@b.test"))
+    log += on("b", picked_up("BBBBBB1"), picked_up("BBBBBB2"))
+
+    assert path(follow(log)) == ["a AAAAAA1", "b BBBBBB1", "b BBBBBB2"]
+
+
+BEYOND = {"198.18.0.9": "other"}
+
+
+def test_mail_handed_to_a_host_without_a_log_is_followed_by_what_arrives() -> None:
+    log = on("b", arrives("BBBBBB1", client="198.18.0.9"), mailbox("BBBBBB1"), removed("BBBBBB1"))
+    log += on("b", arrives("BBBBBB2"), mailbox("BBBBBB2"), removed("BBBBBB2"))
+
+    journey = follow(log, by_sendmail(host="other"), unlogged=BEYOND)
+
+    assert path(journey) == ["b BBBBBB1"]
+    assert journey.at_rest()
+
+
+def test_queue_ids_of_a_host_without_a_log_are_nobodys_legs() -> None:
+    """Else a copy there would belong to a leg that is in no journey."""
+    log = on("other", "sm-mta: 6BPFWCNq000102: to=bob, delay=00:00:00, stat=Sent")
+    copy = Stored("other", "alice", MID, "6BPFWCNq000102", "", "", "")
+
+    journey = follow(log, by_sendmail(host="other"), unlogged=BEYOND, stored=(copy,))
+
+    assert journey.delivered("other", "alice")
+
+
+def test_mail_on_a_host_without_a_log_is_at_rest_as_far_as_logs_go() -> None:
+    assert follow([], by_sendmail(host="other"), unlogged=BEYOND).at_rest()
+    assert not follow([], by_sendmail(host="a"), unlogged=BEYOND).at_rest()
+
+
+def test_a_host_without_a_log_is_reached_when_it_took_the_mail() -> None:
+    log = on("a", arrives("AAAAAA1"), hop("AAAAAA1", "198.18.0.9"), removed("AAAAAA1"))
+    copy = Stored("other", "alice", MID, "", "", "", "")
+
+    journey = follow(log, unlogged=BEYOND, stored=(copy,))
+
+    assert journey.reached("other")
+    assert not journey.reached("b")
+    assert journey.delivered("other", "alice")
+    assert journey.at_rest()
 
 
 def test_a_chain_of_programs_is_followed_in_whatever_order_the_logs_come() -> None:

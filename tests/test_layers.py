@@ -19,6 +19,7 @@ ROOMS = (
     "topology",
     "message",
     "maillog",
+    "sendmaillog",
     "history",
     "journey",
     "ledger",
@@ -40,6 +41,9 @@ ROOMS = (
     "pop3",
     "tls",
     "sasl",
+    "uucp",
+    "sendmail",
+    "pcap",
     "clock",
     "faults",
     "load",
@@ -53,7 +57,7 @@ ROOMS = (
 SURFACE = {"plugin", "cli", "__main__"}
 # Hold nothing but their docstring, so that importing them is importing nothing.
 EMPTY = {"", "engine"}
-PURE = {"errors", "message", "maillog", "history", "journey", "ledger"}
+PURE = {"errors", "message", "pcap", "sendmaillog", "maillog", "history", "journey", "ledger"}
 DOES_IO = {
     "asyncio", "docker", "http", "io", "multiprocessing", "os", "pathlib", "psutil", "requests",
     "select", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "testcontainers",

@@ -25,6 +25,7 @@ from maillines import (
     on,
     picked_up,
     removed,
+    spooled,
     tried,
 )
 
@@ -824,6 +825,156 @@ def test_mail_handed_in_twice_may_come_twice() -> None:
     again = sent(queue_id="AAAAAA2", number=2)
 
     assert settle(log, copy(), copy("AAAAAA2"), mails=(sent(), again)).conserved
+
+
+GIVEN = on("a", arrives("AAAAAA1", 2), spooled("AAAAAA1"))
+GIVEN += on("a", spooled("AAAAAA1", "bob@b.test"), removed("AAAAAA1"))
+BOTH = sent(accepted=("alice@b.test", "bob@b.test"))
+
+
+@pytest.mark.parametrize("kind", ["uucp", "uuxqt"])
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_mail_in_a_uucp_spool_is_queued_on_either_side_of_the_line(host: str, kind: str) -> None:
+    """One job, which is one file, for both recipients."""
+    verdict = settle(GIVEN, queued=(Queued(host, "D.0001", kind, MID),), mails=(BOTH,))
+
+    assert verdict.conserved
+    assert (verdict.delivered, verdict.queued) == (0, 2)
+
+
+def test_mail_given_to_uucp_and_nowhere_is_lost_for_each_recipient() -> None:
+    assert found(settle(GIVEN, mails=(BOTH,))) == [
+        ("lost", "a", "AAAAAA1", "alice@b.test"),
+        ("lost", "a", "AAAAAA1", "bob@b.test"),
+    ]
+
+
+def test_a_job_of_another_message_or_a_queue_file_is_no_excuse() -> None:
+    others = (Queued("a", "D.0001", "uucp", "<m2@t>"), Queued("a", "BBBBBB1", "deferred", MID))
+
+    assert settle(GIVEN, queued=others, mails=(BOTH,)).lost == 2
+
+
+@pytest.mark.parametrize("service", ["uucp", "bsmtp"])
+def test_mail_that_uucp_carried_is_counted_once_where_it_ended(service: str) -> None:
+    log = on("a", arrives("AAAAAA1"), spooled("AAAAAA1", service=service), removed("AAAAAA1"))
+    log += on("b", picked_up("BBBBBB1"), mailbox("BBBBBB1"), removed("BBBBBB1"))
+
+    verdict = settle(log, copy("BBBBBB1", host="b"))
+
+    assert verdict.conserved
+    assert (verdict.delivered, verdict.queued) == (1, 0)
+
+
+def test_of_two_jobs_one_may_have_been_carried_and_one_wait() -> None:
+    log = GIVEN + on("b", picked_up("BBBBBB1"), mailbox("BBBBBB1"), removed("BBBBBB1"))
+    waiting = (Queued("a", "D.0002", "uucp", MID),)
+    carried = copy("BBBBBB1", host="b")
+
+    assert settle(log, carried, queued=waiting, mails=(BOTH,)).conserved
+    assert found(settle(log, carried, mails=(BOTH,))) == [
+        ("lost", "a", "AAAAAA1", "bob@b.test"),
+    ]
+
+
+def test_a_job_in_the_spool_does_not_stand_for_mail_that_was_never_logged() -> None:
+    assert settle([], queued=(Queued("a", "D.0001", "uucp", MID),)).lost == 1
+
+
+def test_without_a_message_id_uucp_is_as_far_as_mail_can_be_followed() -> None:
+    log = on("a", arrives("AAAAAA1", mid=""), spooled("AAAAAA1"), removed("AAAAAA1"))
+    nameless = sent(probe=Probe("", "joe@a.test", PATIENT, BODY))
+
+    verdict = settle(log, mails=(nameless,))
+
+    assert verdict.conserved
+    assert verdict.delivered == 1
+
+
+BEYOND = {"198.18.0.9": "other"}
+TO_OTHER = on("a", arrives("AAAAAA1"), hop("AAAAAA1", "198.18.0.9"), removed("AAAAAA1"))
+
+
+def settle_beyond(log: Log, *copies: Stored, **more: Any) -> Verdict:
+    """With a host whose log is not read: ``other``."""
+    mails, queued = more.get("mails", (sent(),)), more.get("queued", ())
+    return judge(History(events(log), mails, copies, queued, ADDRESSES, BEYOND))
+
+
+def handed_in(**changes: Any) -> Submission:
+    return sent("other", "", via="sendmail", **changes)
+
+
+def test_mail_for_a_host_without_a_log_is_counted_by_its_copies() -> None:
+    there = copy("", host="other", to="")
+
+    verdict = settle_beyond(TO_OTHER, there, copy("", "bob", "", host="other"))
+
+    assert verdict.conserved
+    assert verdict.delivered == 2
+    assert settle_beyond([], there, mails=(handed_in(),)).conserved
+
+
+def test_mail_that_a_host_without_a_log_swallowed_is_lost() -> None:
+    assert found(settle_beyond(TO_OTHER)) == [("lost", "other", "", "alice@b.test")]
+    assert found(settle_beyond([], mails=(handed_in(),))) == [
+        ("lost", "other", "", "alice@b.test"),
+    ]
+
+
+def test_a_copy_elsewhere_is_no_excuse_for_a_host_without_a_log() -> None:
+    """Nor is another message of its own."""
+    log = DELIVERED + on("a", arrives("AAAAAA2"), hop("AAAAAA2", "198.18.0.9"), removed("AAAAAA2"))
+    mails = (sent(), sent(queue_id="AAAAAA2", number=2))
+
+    verdict = settle_beyond(log, copy(), copy("", host="other", message_id="<m2@t>"), mails=mails)
+
+    assert found(verdict) == [("lost", "other", "", "alice@b.test")]
+
+
+def test_mail_that_a_command_took_on_a_host_without_a_log_is_delivered() -> None:
+    """Which is all that is read of its log."""
+    id_ = "6APFWCNq000102"
+    log = on("other", f"sm-mta: {id_}: from=<joe@a.test>, size=9, msgid={MID}, proto=ESMTP")
+    log += on("other", f'sm-mta: {id_}: to="|cat", delay=00:00:00, mailer=prog, stat=Sent')
+
+    verdict = settle_beyond(TO_OTHER + log)
+
+    assert verdict.conserved
+    assert verdict.delivered == 1
+
+
+def test_mail_in_the_queue_of_a_host_without_a_log_is_queued() -> None:
+    there = (Queued("other", "6APFbwVM000023", "mqueue", MID),)
+
+    for verdict in (
+        settle_beyond(TO_OTHER, queued=there),
+        settle_beyond([], mails=(handed_in(),), queued=there),
+    ):
+        assert verdict.conserved
+        assert (verdict.delivered, verdict.queued) == (0, 1)
+
+
+def test_mail_that_a_host_without_a_log_handed_on_is_counted_where_it_ended() -> None:
+    log = on("b", arrives("BBBBBB1", client="198.18.0.9"), mailbox("BBBBBB1"), removed("BBBBBB1"))
+
+    verdict = settle_beyond(log, copy("BBBBBB1", host="b"), mails=(handed_in(),))
+
+    assert verdict.conserved
+    assert verdict.delivered == 1
+    assert settle_beyond(TO_OTHER + log, copy("BBBBBB1", host="b")).conserved
+
+
+def test_mail_that_a_host_without_a_log_returned_is_bounced() -> None:
+    raw = b"Content-Type: multipart/report\n\nMessage-ID: " + MID.encode()
+    notice = replace(copy("", "joe", "", host="other", message_id="<n1@t>"), raw=raw)
+    mention = replace(notice, raw=raw.replace(b"report", b"mixed"))
+
+    verdict = settle_beyond(TO_OTHER, notice)
+
+    assert verdict.conserved
+    assert verdict.bounced == 1
+    assert settle_beyond(TO_OTHER, mention).lost == 1
 
 
 def test_another_body_is_altered() -> None:

@@ -87,6 +87,21 @@ def test_roles_names_and_addresses_of_the_backup_mx() -> None:
     assert site.role("primary").agent_service == "primary-net"
 
 
+def test_a_topology_names_the_images_of_its_own() -> None:
+    """Beside those of every lab; one that is made elsewhere is Compose's business."""
+    site = topology.parse(
+        f"""services:{AGENT}
+  scanner: {{image: "${{SCANNER_IMAGE:-maillab/scanner}}"}}
+  second: {{image: "${{SCANNER_IMAGE:-maillab/scanner}}"}}
+  other: {{image: "debian:trixie"}}
+""",
+        HERE,
+    )
+
+    assert site.own_images == ("scanner",)
+    assert topology.load("standalone").own_images == ()
+
+
 def test_a_host_on_two_networks_has_two_addresses() -> None:
     """The order is the file's: the first network's address is the host's."""
     firewall = topology.load("firewall").role("firewall")
@@ -160,6 +175,17 @@ def test_every_network_is_closed_to_the_outside(name: str) -> None:
         assert network["driver_opts"]["com.docker.network.bridge.inhibit_ipv4"] == "true"
         for entry in network["ipam"]["config"]:
             assert entry["subnet"].startswith("${NET:-198.18.0}.")
+
+
+def test_a_mail_host_may_run_sendmail_instead() -> None:
+    """Its image says so; it is a mail host, but none of those that run Postfix."""
+    site = topology.load("sendmail")
+    sendmail, postfix = site.role("sendmail"), site.role("postfix")
+
+    assert (sendmail.has_mail, sendmail.has_postfix, sendmail.has_sendmail) == (True, False, True)
+    assert (postfix.has_mail, postfix.has_postfix, postfix.has_sendmail) == (True, True, False)
+    assert "sendmail" not in {role.name for role in site.mail_hosts}
+    assert site.own_images == ("sendmail",)
 
 
 def test_the_header_is_the_first_comment_without_its_hashes() -> None:

@@ -72,12 +72,14 @@ def write_captures(folder: Path, lab: Lab) -> None:
 def _write_host(folder: Path, host: MailHost, log: list[str]) -> None:
     folder.mkdir()
     (folder / "mail.log").write_text("".join(f"{line}\n" for line in log))
-    for name in ("main.cf", "master.cf"):
+    for path in host.configuration:
         try:
-            text = host.read(f"/etc/postfix/{name}") or "no such file\n"
+            text = host.read(path) or "no such file\n"
         except MaillabError as error:
             text = f"not to be had any more: {error}\n"
-        (folder / name).write_text(text)
+        (folder / Path(path).name).write_text(text)
+    if host.mta != "Postfix":
+        return
     try:
         text = host.run("postconf", "-n", check=False).stdout
     except MaillabError as error:

@@ -74,12 +74,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class Queued:
-    """A queue file; ``queue`` is its directory: maildrop, incoming, deferred or the like."""
+    """A queue file; ``queue`` is its directory: maildrop, incoming, deferred or the like.
+
+    "uucp" is a message in the UUCP spool that waits for a call, "uuxqt" one that
+    a call has brought; their id is a file name.
+    """
 
     host: str
     queue_id: str
     queue: str
     message_id: str = ""
+
+    @property
+    def spooled(self) -> bool:
+        """In the UUCP spool, not in a queue of Postfix."""
+        return self.queue in ("uucp", "uuxqt")
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,9 @@ class History:
 
     ``stored`` and ``queued`` are None as long as nobody looked. ``addresses``
     gives the lab host behind an IP address, for hosts whose Postfix log is
-    part of the events; every other next hop counts as outside.
+    part of the events; every other next hop counts as outside. ``unlogged`` does
+    so for those whose log is not Postfix's, but whose mailboxes and queue are
+    looked into like all others.
     """
 
     events: tuple[Event, ...]
@@ -96,6 +107,11 @@ class History:
     stored: tuple[Stored, ...] | None = None
     queued: tuple[Queued, ...] | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)
+    unlogged: Mapping[str, str] = field(default_factory=dict)
+
+    def is_unlogged(self, host: str) -> bool:
+        """Whether what the host does with mail is seen by its mailboxes and queue alone."""
+        return host in self.unlogged.values()
 
     def host_at(self, address: str, seen_from: str) -> str:
         """The lab host an address leads to, "" when outside."""
@@ -167,10 +183,16 @@ class Leg:
             attempt
             for attempt in self.deliveries
             if attempt.status == "sent"
-            and not attempt.forwarded_as
+            and not (attempt.forwarded_as or attempt.spooled)
             # An LMTP server may listen on a socket or on a port.
             and ("." not in attempt.relay_address or attempt.service == "lmtp")
         ]
+
+    @property
+    def awaits_call(self) -> bool:
+        """UUCP was given it, and no other host has been handed it yet."""
+        carried = any(edge.kind == "rejoined" for edge in self.edges)
+        return not carried and any(attempt.spooled for attempt in self.deliveries)
 
     def descends_from(self, other: Leg) -> bool:
         """Whether the other leg is this one or came before it."""
@@ -286,6 +308,8 @@ class Leg:
     def _ending(self) -> str:
         if self.discarded or self.expired:
             return "discarded" if self.discarded else "too old, returned to the sender"
+        if self.awaits_call and self.state == "removed":
+            return "waits for a UUCP call"
         if self.state != "alive":
             return {"removed": "done", "deleted": "deleted with postsuper"}.get(
                 self.state, self.state

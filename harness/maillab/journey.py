@@ -65,6 +65,9 @@ class Journeys:
         for leg in self.legs:
             if leg.parent is None and leg.message_id:
                 self._rejoin(leg)
+        for mail in history.submissions:
+            if history.is_unlogged(mail.host) and mail.outcome != "refused":
+                self._emerge(mail)
 
     def of(self, submission: Submission) -> Journey:
         """The way of one message, as far as it is known."""
@@ -85,6 +88,9 @@ class Journeys:
         hand_overs: list[tuple[Leg, int, Event]] = []
         verdicts: dict[tuple[str, str, int], list[Event]] = defaultdict(list)
         for event in self.history.events:
+            if self.history.is_unlogged(event.host):
+                # Its queue ids may look like Postfix's.
+                continue
             session = event.host, event.program, event.pid
             if not event.queue_id:
                 # A rule that fires at the first RCPT TO fires before there is a queue id.
@@ -244,6 +250,15 @@ class Journeys:
                     leg.told = isinstance(ways[0], Delivery) and ways[0].status == "sent"
                     return
 
+    def _emerge(self, mail: Submission) -> None:
+        """Find what a host without a log of ours handed on: it came from there."""
+        for leg in self._of_message.get(mail.probe.message_id, []):
+            first = leg.events[0]
+            client = first.client_address if isinstance(first, Accepted) else ""
+            if leg.parent is None and self.history.unlogged.get(client) == mail.host:
+                leg.parent, leg.told = mail, True
+                self._roots[mail.number].append(leg)
+
     def _leads(self, event: Event, leg: Leg) -> bool:
         """Whether a program was given the message, or a next hop did not answer."""
         first = leg.events[0]
@@ -368,12 +383,21 @@ class Journey:
         """Whether a host took the message, going by its own log or its next hop's reply."""
         taken: list[object] = [leg for leg in self.legs if leg.host == host]
         sent = [attempt for attempt in self.deliveries if attempt.status == "sent"]
-        taken += [attempt for attempt in sent if self._journeys.history.next_host(attempt) == host]
+        history = self._journeys.history
+        taken += [
+            attempt
+            for attempt in sent
+            if host in (history.next_host(attempt), history.unlogged.get(attempt.relay_address))
+        ]
         return self._finding("reached", taken, host=host)
 
     def held_by(self, host: str) -> Finding:
-        """Whether it waits in a host's queue: on hold, or all that is left was deferred."""
-        found = [leg for leg in self.legs if leg.host == host and leg.waits()]
+        """Whether it waits in a host's queue: on hold, or all that is left was deferred.
+
+        Or waits there for a call of UUCP.
+        """
+        here = [leg for leg in self.legs if leg.host == host]
+        found = [leg for leg in here if leg.waits() or leg.awaits_call]
         return self._finding("held by", found, host=host)
 
     def at_rest(self, flushed: Mapping[str, int] | None = None) -> bool:
@@ -382,7 +406,8 @@ class Journey:
         ``flushed`` says after which event a host's queue was last flushed.
         """
         if not self.legs:
-            return self.submission.outcome != "acknowledged"
+            mail = self.submission
+            return mail.outcome != "acknowledged" or self._journeys.history.is_unlogged(mail.host)
         since = flushed or {}
         return all(
             leg.rests(since.get(leg.host, -1)) and not leg.dangling
@@ -403,6 +428,7 @@ class Journey:
             if leg.parent is mail:
                 lines += leg.tell("  ")
         if not self.legs and mail.outcome != "refused":
+            # Its log is in the evidence, and is not read.
             lines.append(f"  {mail.host} never logged it")
         return "\n".join(lines)
 

@@ -25,6 +25,7 @@ from maillab.loadreport import Report
 from maillab.maillog import Event, Started
 from maillab.postfix import UNDER_WAY, MailHost
 from maillab.record import Mail, Record, Withheld
+from maillab.sendmail import SendmailHost
 from maillab.stream import Stream
 from maillab.tls import Authority
 from maillab.topology import Topology
@@ -51,6 +52,7 @@ _AGENT_PROGRAMS = (
     "packetfilter",
 )
 _POSTFIX_PROGRAMS = ("machine", "processes", "disk")
+_SENDMAIL_PROGRAMS = ("sendmailhost",)
 
 
 class Lab:
@@ -63,7 +65,9 @@ class Lab:
         self.stream = Stream()
         containers = project.containers
         wanted = {role.agent_service for role in site.roles.values()}
-        missing = (wanted | {role.name for role in site.mail_hosts}) - set(containers)
+        missing = (wanted | {one.name for one in site.roles.values() if one.has_mail}) - set(
+            containers
+        )
         if missing:
             raise LabError(
                 f"{project.name} is not a whole lab: no {', '.join(sorted(missing))}; "
@@ -74,16 +78,24 @@ class Lab:
             for role in site.mail_hosts
             for address in role.addresses(project.net)
         }
-        self.record = Record(self.stream, addresses)
+        unlogged = {
+            address: role.name
+            for role in site.roles.values()
+            if role.has_sendmail
+            for address in role.addresses(project.net)
+        }
+        self.record = Record(self.stream, addresses, unlogged)
         self.hosts: dict[str, Host] = {}
         self.clock = Clock(lambda: self.mail_hosts)
         self.authority = Authority(lambda: self.mail_hosts)
         for role in site.roles.values():
             agent = Channel(containers[role.agent_service], role.name, _AGENT_PROGRAMS)
-            if role.has_postfix:
+            if role.has_mail:
                 container = containers[role.name]
-                postfix = Channel(container, role.name, _POSTFIX_PROGRAMS)
-                self.hosts[role.name] = MailHost(role, project.net, agent, postfix, self.record)
+                kind = SendmailHost if role.has_sendmail else MailHost
+                programs = _SENDMAIL_PROGRAMS if role.has_sendmail else _POSTFIX_PROGRAMS
+                mail = Channel(container, role.name, programs)
+                self.hosts[role.name] = kind(role, project.net, agent, mail, self.record)
                 self.stream.follow(role.name, container)
             else:
                 self.hosts[role.name] = Host(role, project.net, agent, self.record)
@@ -100,7 +112,7 @@ class Lab:
 
     @property
     def mail_hosts(self) -> list[MailHost]:
-        """The hosts that run Postfix."""
+        """The hosts that run Postfix, or Sendmail."""
         return [host for host in self.hosts.values() if isinstance(host, MailHost)]
 
     @property
@@ -141,7 +153,13 @@ class Lab:
             return "".join(journeys.of(one).text() + "\n" for one in submissions)
 
         def settled() -> bool:
-            return bool(until and until()) or (at_rest() and self._quiet())
+            if until and until():
+                return True
+            if not (at_rest() and self._quiet()):
+                return False
+            # What a program handed in, on whatever host, was first heard of in a log.
+            self.mark()
+            return at_rest()
 
         self.stream.wait(
             settled,
@@ -329,7 +347,7 @@ class Lab:
 
 def start(site: Topology, version: str, *, by_hand: bool = False, pool: str = "") -> Lab:
     """Bring up a lab; images are made where missing, half a lab is never left behind."""
-    images.ensure([version])
+    images.ensure([version], site.own_images)
     project = compose.up(site, version, by_hand=by_hand, pool=pool)
     try:
         lab = Lab(site, project, version)

@@ -8,14 +8,15 @@ bounced, queued or discarded; else it is lost. RFC 5321 section 4.2.5: with the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from maillab.errors import BadInput
 from maillab.history import History, Leg, Queued, Stored, Submission, names
 from maillab.journey import Journeys
-from maillab.maillog import Delivery, Event, Notified, Removed
+from maillab.maillog import Accepted, Delivery, Event, Notified, Removed
+from maillab.sendmaillog import swallowed
 
 _HANDED_IN = ("attempted", "acknowledged", "refused", "unknown")
 _ENDED = ("delivered", "bounced", "queued", "discarded")
@@ -24,6 +25,8 @@ _WRONG = ("lost", "duplicated", "altered")
 _UNTRACED = "acknowledged, but neither logged nor in a queue"
 _VANISHED = "taken into the queue, then neither removed nor still there"
 _FORGOTTEN = "removed from the queue with no end logged"
+_UNCARRIED = "given to UUCP, then neither in its spool nor anywhere else"
+_SWALLOWED = "taken by a host whose log is not read, then neither stored, queued nor handed on"
 _FORGED = "the body is not the one that was sent"
 _REPEATED = "a copy too many"
 _Where = tuple[str, str, str]
@@ -144,7 +147,9 @@ class _Ledger:
         for mail in history.submissions:
             if mail.probe.message_id and mail.outcome != "refused":
                 self.probes[mail.probe.message_id].append(mail)
-        self.files = {(file.host, file.queue_id): file for file in queued}
+        self.files = {(f.host, f.queue_id): f for f in queued if not f.spooled}
+        # Mail that waits for a call, or was brought by one; a job is one file.
+        self.spooled = Counter(file.message_id for file in queued if file.spooled)
         self.known = {(leg.host, leg.queue_id) for leg in self.journeys.legs}
         # Not yet picked up, or given another queue id when the queue was moved.
         self.strays = {
@@ -160,7 +165,9 @@ class _Ledger:
             ours.update(journey.legs)
             descended.update(journey.legs, journey.notices)
             counts += self._handed_in(mail)
-            if mail.outcome == "acknowledged" and not journey.legs:
+            if mail.outcome == "acknowledged" and self.history.is_unlogged(mail.host):
+                counts += self._beyond(mail.host, mail.probe.message_id, mail.accepted)
+            elif mail.outcome == "acknowledged" and not journey.legs:
                 counts += self._untraced(mail)
         for leg in self.journeys.legs:
             ends = self._ends(leg)
@@ -195,6 +202,10 @@ class _Ledger:
             self._follow_up(leg, cause)
         done = sum(ends.values())
         del ends[""]
+        ends += self._carried(leg)
+        handed = [x for x in leg.deliveries if x.status == "sent"]
+        for host, attempts in self._unlogged(handed).items():
+            ends += self._beyond(host, leg.message_id, attempts)
         waiting = 0 if leg.state == "removed" and not leg.expired else len(leg.deferred())
         left = self._open_recipients(leg, max(leg.nrcpt - done, waiting))
         if leg.discarded or leg.state == "deleted":
@@ -213,9 +224,64 @@ class _Ledger:
         if attempt.status == "bounced":
             return "bounced"
         onward = attempt.forwarded_as or self.history.next_host(attempt)
-        if attempt.status != "sent" or (onward and attempt.service != "lmtp"):
+        beyond = attempt.spooled or attempt.relay_address in self.history.unlogged
+        if attempt.status != "sent" or beyond or (onward and attempt.service != "lmtp"):
             return ""
         return "discarded" if attempt.service == "discard" else "delivered"
+
+    def _carried(self, leg: Leg) -> Counter[str]:
+        """What UUCP was given here: handed in elsewhere, still in a spool, or lost.
+
+        A job may carry several recipients, and is one message where it arrives.
+        """
+        given = [attempt for attempt in leg.deliveries if attempt.spooled]
+        arrived = [edge.leg for edge in leg.edges if edge.kind == "rejoined"]
+        left = len(given) - sum(child.nrcpt or 1 for child in arrived)
+        if left <= 0:
+            return Counter()
+        if not leg.message_id:
+            # Nothing tells it from other mail where it arrives.
+            return Counter(delivered=left)
+        if self.spooled[leg.message_id]:
+            return Counter(queued=left)
+        for attempt in given[-left:]:
+            self._lost(leg.host, leg.queue_id, leg.message_id, attempt.to, _UNCARRIED)
+        return Counter()
+
+    def _unlogged(self, handed: list[Delivery]) -> dict[str, list[str]]:
+        """Recipients by the host without a log of ours that took them."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for attempt in handed:
+            if host := self.history.unlogged.get(attempt.relay_address):
+                found[host].append(attempt.to)
+        return found
+
+    def _beyond(self, host: str, message_id: str, recipients: Sequence[str]) -> Counter[str]:
+        """What became of mail on a host that is seen by its mailboxes and queue alone.
+
+        Each copy there is a delivery, and each command that took it. A message of
+        which there is none must be queued there, or have come from there, or be
+        returned in a notice: else it is lost. Which recipient got what is not told.
+        """
+        copies = sum((x.host, x.message_id) == (host, message_id) for x in self.stored)
+        copies += len(swallowed(self.history.events, host, message_id))
+        if not message_id or copies:
+            return Counter(delivered=copies or len(recipients))
+        if (host, message_id) in self.strays:
+            return Counter(queued=len(recipients))
+        returned = any(message_id.encode() in x.raw for x in self.stored if _is_notice(x))
+        onward = any(
+            isinstance(leg.events[0], Accepted)
+            and self.history.unlogged.get(leg.events[0].client_address) == host
+            for leg in self.journeys.legs
+            if leg.message_id == message_id
+        )
+        if returned:
+            return Counter(bounced=len(recipients))
+        if not onward:
+            for recipient in recipients:
+                self._lost(host, "", message_id, recipient, _SWALLOWED)
+        return Counter()
 
     def _open_recipients(self, leg: Leg, count: int) -> list[str]:
         """Name those with no end yet; "" where the log does not say who."""
@@ -328,6 +394,10 @@ class _Ledger:
 
     def _lost(self, host: str, queue_id: str, message_id: str, who: str, why: str) -> None:
         self.findings.append(Discrepancy("lost", host, queue_id, message_id, who, why))
+
+
+def _is_notice(copy: Stored) -> bool:
+    return b"multipart/report" in copy.raw
 
 
 def _again(leg: Leg | None) -> bool:

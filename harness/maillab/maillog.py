@@ -165,6 +165,11 @@ class Delivery(Event):
         return found[1] if found else ""
 
     @property
+    def spooled(self) -> bool:
+        """UUCP has it, which carries it to another host: Debian's names for such services."""
+        return self.status == "sent" and self.service == "pipe" and self.relay in ("uucp", "bsmtp")
+
+    @property
     def ended(self) -> bool:
         """Nothing more is tried for this recipient: only "deferred" means another try."""
         return self.status != "deferred"
@@ -274,9 +279,12 @@ class HopFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """master: the mail system is up."""
+    """master: the mail system is up; or Sendmail is, whose ``configuration`` is its tasks."""
 
-    PATTERN = rf"daemon started -- {_MASTER}"
+    PATTERN = (
+        r"(?:daemon started -- version |starting daemon \()(?P<version>[^\s,)]+)"
+        r"(?:, configuration |\): )(?P<configuration>.+)"
+    )
     version: str
     configuration: str
 

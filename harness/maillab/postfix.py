@@ -23,8 +23,9 @@ _NEEDS_POSTMAP = {"btree", "cdb", "dbm", "hash", "lmdb", "sdbm"}
 _NOTICED_BY_TIME = {"btree", "hash"}
 _MARK_WITHIN_S = 15.0
 _DEFERRAL_WITHIN_S = 2.0
-# The queues of mail that is being worked on (postconf(5) queue_directory).
-UNDER_WAY = {"maildrop", "incoming", "active"}
+# The queues of mail that is being worked on (postconf(5) queue_directory), and what
+# came by UUCP and is about to be handed in.
+UNDER_WAY = {"maildrop", "incoming", "active", "uuxqt"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Contents:
 
 class MailHost(Host):
     """A host that runs Postfix."""
+
+    mta = "Postfix"
+    # What tells most about it, for the evidence.
+    configuration: tuple[str, ...] = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
 
     def __init__(
         self, role: Role, net: str, agent: Channel, postfix: Channel, record: Record

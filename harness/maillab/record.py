@@ -45,6 +45,7 @@ class Record:
 
     stream: Stream
     addresses: Mapping[str, str]
+    unlogged: Mapping[str, str] = field(default_factory=dict)
     withhold: Withheld = ""
     begun: int = 0
     submissions: list[Submission] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Record:
             None if stored is None else tuple(stored),
             None if queued is None else tuple(queued),
             {**self.addresses, **self.added},
+            self.unlogged,
         )
 
     @property

@@ -1,7 +1,8 @@
 """A Compose file read as a lab: which hosts, which roles, which names and addresses.
 
-A mail host is a pair of services, NAME (Postfix) and NAME-net (its agent, which
-owns hostname and addresses); an agent alone is a client. Pure: reads one file.
+A mail host is a pair of services, NAME (Postfix, or Sendmail where its image is that)
+and NAME-net (its agent, which owns hostname and addresses); an agent alone is a
+client. Pure: reads one file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from maillab.errors import BadTopology, UnknownName
 
 NET_DEFAULT = "198.18.0"
 _AGENT = "-net"
+_OWN_IMAGE = re.compile(r"\$\{([A-Z]+)_IMAGE:-maillab/")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Role:
     fqdn: str
     host_numbers: tuple[int, ...]
     has_postfix: bool
+    has_sendmail: bool = False
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether it is a mail host: a pair of services."""
+        return self.has_postfix or self.has_sendmail
 
     @property
     def agent_service(self) -> str:
@@ -42,12 +50,17 @@ class Role:
 
 @dataclass(frozen=True)
 class Topology:
-    """One file of ``compose/``: its name, its header and its hosts by role."""
+    """One file of ``compose/``: its name, its header and its hosts by role.
+
+    ``own_images`` are the kinds of image that its services name beside what every
+    lab has, each as ``image: ${KIND_IMAGE:-maillab/kind}``.
+    """
 
     name: str
     path: Path
     header: str
     roles: Mapping[str, Role] = field(default_factory=dict)
+    own_images: tuple[str, ...] = ()
 
     @property
     def mail_hosts(self) -> list[Role]:
@@ -101,7 +114,9 @@ def parse(text: str, path: Path) -> Topology:
         line.removeprefix("#").removeprefix(" ")
         for line in re.match(r"(?:#.*\n)*", text)[0].splitlines()  # type: ignore[index]  # matches anything
     )
-    return Topology(path.stem, path.resolve(), header, roles)
+    named = (_OWN_IMAGE.match(str(entry.get("image"))) for entry in services.values())
+    own_images = tuple(sorted({found[1].lower() for found in named if found}))
+    return Topology(path.stem, path.resolve(), header, roles, own_images)
 
 
 def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
@@ -120,4 +135,11 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
             f"{path}: service {name}: needs 'network_mode: service:{name}{_AGENT}', "
             f"not {postfix.get('network_mode')!r}"
         )
-    return Role(name, fqdn, tuple(int(number) for number in found), postfix is not None)
+    has_sendmail = postfix is not None and "SENDMAIL_IMAGE" in str(postfix.get("image"))
+    return Role(
+        name,
+        fqdn,
+        tuple(int(number) for number in found),
+        has_postfix=postfix is not None and not has_sendmail,
+        has_sendmail=has_sendmail,
+    )

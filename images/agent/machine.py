@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 import channel
+import uucpspool
 
 WATCHED = ("/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/var")
 UNWATCHED = {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/mail.log"}
@@ -411,8 +412,11 @@ async def collect() -> Dict[str, Any]:
 
 
 def queued() -> List[List[str]]:
-    """Queue, queue id and Message-ID of every message in the queue directories."""
-    found = []
+    """Queue, queue id and Message-ID of every message in the queue directories.
+
+    What came by UUCP is looked at first: from there it goes into the queue.
+    """
+    found = uucpspool.spooled()
     for queue, file in queue_paths():
         with contextlib.suppress(FileNotFoundError):
             ignored = queue == "maildrop" and not picked_up(file.stat(), file.parent.stat().st_uid)

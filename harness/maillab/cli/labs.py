@@ -74,14 +74,15 @@ def site_of(project: Project) -> Topology:
         raise BadInput(f"{project.name}: its file {project.file} is not on this machine")
     site = topology.load(str(project.file))
     services = {role.agent_service for role in site.roles.values()}
-    gone = (services | {role.name for role in site.mail_hosts}) - set(project.containers)
+    services |= {role.name for role in site.roles.values() if role.has_mail}
+    gone = services - set(project.containers)
     if gone:
         raise LabError(f"{project.name} lacks {', '.join(sorted(gone))}; see 'maillab down'")
     return site
 
 
 def _service(role: Role, *, agent: bool = False) -> str:
-    return role.name if role.has_postfix and not agent else role.agent_service
+    return role.name if role.has_mail and not agent else role.agent_service
 
 
 def up(arguments: Namespace) -> int:
@@ -89,7 +90,9 @@ def up(arguments: Namespace) -> int:
     site = topology.load(arguments.topology)
     running = lab.start(site, arguments.postfix or VERSION_DEFAULT, by_hand=True)
     try:
-        found = " and ".join(sorted({host.version for host in running.mail_hosts}))
+        found = " and ".join(
+            sorted({host.version for host in running.mail_hosts if host.mta == "Postfix"})
+        )
     finally:
         running.detach()
     name, net = running.project.name, f"{running.project.net}.0/24"

@@ -49,7 +49,7 @@ def queue(arguments: Namespace) -> int:
         if arguments.json:
             print_json([asdict(entry) for entry in host.queue()])
         else:
-            print(host.run("postqueue", "-p").stdout, end="")
+            print(host.run("mailq").stdout, end="")
     return 0
 
 
