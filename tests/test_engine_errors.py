@@ -26,7 +26,7 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException
 
-from maillab import errors, resources
+from maillab import errors, resources, topology
 from maillab.engine import bootstrap, client, images
 from maillab.engine.images import Image
 from maillab.errors import (
@@ -389,7 +389,9 @@ def test_what_is_not_in_an_image_changes_no_tag(sources: Path) -> None:
     assert changed(leave) == set()
 
 
-@pytest.mark.parametrize("image", [*images.needed("3.10"), Image("base", "trixie")])
+@pytest.mark.parametrize(
+    "image", [*images.needed("3.10"), *images.own_images(), Image("base", "trixie")]
+)
 def test_an_image_is_built_from_what_its_tag_is_made_of(image: Image) -> None:
     """Every file that the Dockerfile copies, the Dockerfile itself, and no other."""
     context = images._context(image)
@@ -465,6 +467,50 @@ def test_what_is_missing_is_made_once_and_only_once(workshop: Workshop) -> None:
     assert len(workshop.builds) == len(made)
     # The plain names, too, mean these images again, whatever they were left on.
     assert sorted(workshop.plain) == [f"maillab/{n}" for n in made if not n.startswith("base")]
+
+
+@pytest.fixture
+def scanner(sources: Path) -> Path:
+    """The folder of an image that only some topology runs."""
+    folder = sources / "virusscanner"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\n")
+    return folder
+
+
+def test_a_topologys_own_image_is_made_for_its_labs_only(workshop: Workshop, scanner: Path) -> None:
+    """Other labs get no heavier by it."""
+    images.ensure(["3.10"])
+    assert "maillab/virusscanner:latest" not in workshop.builds
+
+    images.ensure(["3.10"], ["virusscanner"])
+    assert workshop.builds[-1] == "maillab/virusscanner:latest"
+    assert workshop.builds.count("maillab/postfix:3.10") == 1
+
+
+def test_a_topologys_own_image_has_the_name_its_file_asks_for(scanner: Path) -> None:
+    """What every lab runs is not there twice when a topology names it, too."""
+    own = images.needed("3.10", ["dns", "virusscanner"])[3:]
+
+    assert [image.plain_tag for image in own] == ["maillab/virusscanner:latest"]
+    assert re.fullmatch(r"maillab/virusscanner:lab-[0-9a-f]{12}", own[0].tag)
+    assert own[0] in images.own_images()
+
+
+def test_an_own_image_without_a_folder_is_refused(scanner: Path) -> None:
+    """The error lists those there are."""
+    with pytest.raises(UnknownName, match=r"named 'scaner'; there is: .*virusscanner"):
+        images.needed("3.10", ["scaner"])
+
+
+@pytest.mark.parametrize("name", topology.names())
+def test_the_images_of_every_shipped_topology_can_be_made(name: str) -> None:
+    """Each that a service names has its folder."""
+    own = topology.load(name).own_images
+
+    assert {image.kind for image in images.needed("3.10", own)} == {
+        "postfix", "agent", "dns", *own,
+    }  # fmt: skip
 
 
 def test_two_who_ask_for_one_image_make_it_once(

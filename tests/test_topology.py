@@ -87,6 +87,21 @@ def test_roles_names_and_addresses_of_the_backup_mx() -> None:
     assert site.role("primary").agent_service == "primary-net"
 
 
+def test_a_topology_names_the_images_of_its_own() -> None:
+    """Beside those of every lab; one that is made elsewhere is Compose's business."""
+    site = topology.parse(
+        f"""services:{AGENT}
+  scanner: {{image: "${{SCANNER_IMAGE:-maillab/scanner}}"}}
+  second: {{image: "${{SCANNER_IMAGE:-maillab/scanner}}"}}
+  other: {{image: "debian:trixie"}}
+""",
+        HERE,
+    )
+
+    assert site.own_images == ("scanner",)
+    assert topology.load("standalone").own_images == ()
+
+
 def test_a_host_on_two_networks_has_two_addresses() -> None:
     """The order is the file's: the first network's address is the host's."""
     firewall = topology.load("firewall").role("firewall")

@@ -277,7 +277,7 @@ class Lab:
 
 def start(site: Topology, version: str, *, by_hand: bool = False, pool: str = "") -> Lab:
     """Bring up a lab; images are made where missing, half a lab is never left behind."""
-    images.ensure([version])
+    images.ensure([version], site.own_images)
     project = compose.up(site, version, by_hand=by_hand, pool=pool)
     try:
         lab = Lab(site, project, version)

@@ -19,6 +19,7 @@ from maillab.errors import BadTopology, UnknownName
 
 NET_DEFAULT = "198.18.0"
 _AGENT = "-net"
+_OWN_IMAGE = re.compile(r"\$\{([A-Z]+)_IMAGE:-maillab/")
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,17 @@ class Role:
 
 @dataclass(frozen=True)
 class Topology:
-    """One file of ``compose/``: its name, its header and its hosts by role."""
+    """One file of ``compose/``: its name, its header and its hosts by role.
+
+    ``own_images`` are the kinds of image that its services name beside what every
+    lab has, each as ``image: ${KIND_IMAGE:-maillab/kind}``.
+    """
 
     name: str
     path: Path
     header: str
     roles: Mapping[str, Role] = field(default_factory=dict)
+    own_images: tuple[str, ...] = ()
 
     @property
     def mail_hosts(self) -> list[Role]:
@@ -101,7 +107,9 @@ def parse(text: str, path: Path) -> Topology:
         line.removeprefix("#").removeprefix(" ")
         for line in re.match(r"(?:#.*\n)*", text)[0].splitlines()  # type: ignore[index]  # matches anything
     )
-    return Topology(path.stem, path.resolve(), header, roles)
+    named = (_OWN_IMAGE.match(str(entry.get("image"))) for entry in services.values())
+    own_images = tuple(sorted({found[1].lower() for found in named if found}))
+    return Topology(path.stem, path.resolve(), header, roles, own_images)
 
 
 def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:

@@ -18,7 +18,7 @@ from docker.errors import APIError, ImageNotFound
 from maillab.cli.output import print_json, print_table
 from maillab.engine import bootstrap
 from maillab.engine.client import connect, engine_errors
-from maillab.engine.images import SUITES, Image, ensure, needed
+from maillab.engine.images import SUITES, Image, ensure, needed, own_images
 from maillab.errors import NoEngine
 
 _ENGINE_ANSWERS_WITHIN_S = 30.0
@@ -108,10 +108,12 @@ def _stock(wanted: list[Image]) -> list[_Row]:
             datetime.fromtimestamp(entry["Created"], UTC).isoformat(),
         )
         rows |= {tag: replace(row, tag=tag) for tag in entry["RepoTags"] or []}
-    sources = _all(list(SUITES))
+    sources = [*own_images(), *_all(list(SUITES))]
     stale = [tag for entry in there for tag in _stale(entry["RepoTags"] or [], sources)]
     return [
         *(rows.get(image.tag, _Row(image.tag, "missing")) for image in wanted),
+        # Nobody misses them before a lab that runs them is started.
+        *(rows[image.tag] for image in own_images() if image.tag in rows),
         # Bases last: the engine keeps what others are made of.
         *(replace(rows[tag], state="stale") for tag in sorted(stale, key=_is_base)),
     ]

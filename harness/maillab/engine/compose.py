@@ -128,13 +128,14 @@ def up(topology: Topology, version: str, *, by_hand: bool = False, pool: str = "
 
     Raises NoSubnet, NoDisk or LabError with Compose's own words.
     """
+    wanted = images.needed(version, topology.own_images)
     for net in free_nets(pool or os.environ.get("MAILLAB_POOL", POOL_DEFAULT)):
         number = f"{next(_count)}-{uuid.uuid4().hex[:4]}" if by_hand else str(next(_count))
         name = f"{_PREFIX}{HAND if by_hand else owner()}_{topology.name}_{number}"
         environment = {
             "NET": net,
             "HEALTH_INTERVAL": "24h",
-            **{f"{image.kind.upper()}_IMAGE": image.tag for image in images.needed(version)},
+            **{f"{image.kind.upper()}_IMAGE": image.tag for image in wanted},
         }
         try:
             refused = _start(name, topology.path, environment)

@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ SUITES = {"3.5": "bullseye", "3.7": "bookworm", "3.10": "trixie", "3.11": "forky
 VERSION_DEFAULT = "3.10"
 _TESTING = {"forky"}
 _TOOLS_SUITE = "trixie"
+_OF_EVERY_LAB = ("postfix", "agent", "dns")
 _REGISTRY_ANSWERS_WITHIN_S = 6.0
 
 
@@ -85,9 +86,31 @@ def postfix(version: str) -> Image:
     return Image("postfix", SUITES[version], version)
 
 
-def needed(version: str) -> list[Image]:
-    """The images a lab of this Postfix version runs."""
-    return [postfix(version), Image("agent", _TOOLS_SUITE), Image("dns", _TOOLS_SUITE)]
+def needed(version: str, own: Iterable[str] = ()) -> list[Image]:
+    """The images a lab of this Postfix version runs.
+
+    ``own`` are the kinds that its topology runs beside (``Topology.own_images``);
+    raises UnknownName for one that ``images/`` has no folder of.
+    """
+    return [
+        postfix(version),
+        *(Image(kind, _TOOLS_SUITE) for kind in _OF_EVERY_LAB[1:]),
+        *(_own(kind) for kind in own if kind not in _OF_EVERY_LAB),
+    ]
+
+
+def own_images() -> list[Image]:
+    """The images that only some topologies run; made with the first lab that needs them."""
+    recipes = resources.images().glob("*/Dockerfile")
+    kinds = sorted({path.parent.name for path in recipes} - {"base", *_OF_EVERY_LAB})
+    return [Image(kind, _TOOLS_SUITE) for kind in kinds]
+
+
+def _own(kind: str) -> Image:
+    known = {image.kind: image for image in own_images()}
+    if kind not in known:
+        raise UnknownName.among("image of a topology's own", kind, list(known))
+    return known[kind]
 
 
 def exists(image: Image) -> bool:
@@ -100,12 +123,13 @@ def exists(image: Image) -> bool:
     return True
 
 
-def ensure(versions: list[str]) -> None:
+def ensure(versions: list[str], own: Iterable[str] = ()) -> None:
     """Make what is missing for labs of these versions, several images at once.
 
-    Raises ImageError or NoDisk; what was made by then is kept.
+    ``own`` as for ``needed``. Raises ImageError or NoDisk; what was made by then is kept.
     """
-    wanted = dict.fromkeys(image for version in versions for image in needed(version))
+    kinds = tuple(own)
+    wanted = dict.fromkeys(image for version in versions for image in needed(version, kinds))
     missing = [image for image in wanted if not exists(image)]
     for image in wanted:
         # The plain name may be left on what other sources made.
