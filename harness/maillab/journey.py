@@ -16,6 +16,7 @@ from maillab.history import History, Leg, Queued, Stored, Submission, names, rea
 from maillab.maillog import (
     Accepted,
     Active,
+    Complaint,
     Connected,
     Delivery,
     Discarded,
@@ -170,7 +171,7 @@ class Journeys:
         bounce(8) says so when cleanup(8) has the notice, from 3.11 on just before.
         """
         lives = self._lives.get((event.host, queue_id), [])
-        made = [leg for leg in lives if isinstance(leg.events[0], MessageId) and not leg.parent]
+        made = [leg for leg in lives if _made_here(leg) and not leg.parent]
         before = [leg for leg in made if leg.born < event.seq]
         after = made if isinstance(event, Notified) else []
         return next(iter(before[-1:] or after), None)
@@ -195,6 +196,15 @@ class Journeys:
             by_sendmail = isinstance(first, PickedUp)
             return piped and (by_sendmail or self.history.host_at(client, leg.host) == event.host)
         return client != "" and self.history.next_host(event) == leg.host
+
+
+def _made_here(leg: Leg) -> bool:
+    """Whether cleanup(8) got it from a program of its host, not from a client or a user.
+
+    What it refuses for its many hops, it says so before it names the message.
+    """
+    said = (event for event in leg.events if not isinstance(event, Complaint))
+    return isinstance(next(said, None), MessageId)
 
 
 def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:

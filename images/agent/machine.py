@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 import channel
+import mailboxes
 
 WATCHED = ("/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/var")
 UNWATCHED = {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/mail.log"}
@@ -343,19 +344,7 @@ async def mark(text: str) -> Dict[str, Any]:
 
 async def collect() -> Dict[str, Any]:
     """All mailboxes and the names of all queue files."""
-    mailboxes = []
-    for path in [*Path("/var/mail").iterdir(), *Path("/home").glob("*/Mailbox")]:
-        if path.suffix == ".lock":
-            # Some delivery agent is at work (postconf(5) mailbox_delivery_lock).
-            continue
-        owner = path.name if path.parent == Path("/var/mail") else path.parent.name
-        mailboxes.append([owner, "mbox", path.read_bytes().decode("latin-1")])
-    mailboxes += [
-        [path.parts[2], "maildir", path.read_bytes().decode("latin-1")]
-        for path in Path("/home").glob("*/Maildir/*/*")
-        if path.parent.name in ("new", "cur")
-    ]
-    return {"mailboxes": mailboxes, "queued": queued()}
+    return {"mailboxes": mailboxes.collect(), "queued": queued()}
 
 
 def queued() -> List[List[str]]:
