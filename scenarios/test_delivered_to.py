@@ -1,4 +1,4 @@
-"""Postfix adds Delivered-To: headers, how does one get rid of them?
+"""Getting rid of the Delivered-To: header.
 
 By prepend_delivered_header, which names the kinds of delivery that write the
 header: "command", "file" (mailboxes, too) and "forward". The FAQ advises to keep

@@ -27,14 +27,16 @@ sleep 0.3
 echo "end $*" >>{JOURNAL}
 exit ${{STATUS:-0}}
 """
-ONE_AT_A_TIME = "fax unix - n n - 1 pipe flags= user=fax argv=/usr/local/bin/faxmail -d -n ${user}"
+ONE_AT_A_TIME = (
+    "fax unix - n n - 1 pipe flags= user=faxer argv=/usr/local/bin/faxmail -d -n ${user}"
+)
 MANY = ONE_AT_A_TIME.replace(" 1 pipe", " - pipe")
 NUMBERS = ("5551234", "5559999")
 
 
 def gateway(lab: Lab, script: str = _STAND_IN) -> None:
     """The fax program, its user, the transport, and a client who may use it."""
-    lab.mail.user("fax")
+    lab.mail.user("faxer")
     lab.mail.write(FAXMAIL, script, mode=0o755)
     lab.mail.write(JOURNAL, "", mode=0o666)
     lab.mail.service(ONE_AT_A_TIME)
@@ -198,15 +200,16 @@ case "$*" in *5559999*) exit STATUS;; esac
 
 @pytest.mark.faq("fax-gateway", "48-S4")
 @pytest.mark.parametrize(
-    ("status", "outcome", "dsn", "reply"),
+    ("status", "failed"),
     [
-        (75, "deferred", "4.3.0", "temporary failure"),
-        (69, "bounced", "5.3.0", "service unavailable"),
+        (75, ("deferred", "4.3.0", "temporary failure")),
+        (69, ("bounced", "5.3.0", "service unavailable")),
     ],
+    ids=["tempfail", "unavailable"],
 )
 @pytest.mark.parametrize("limit", ["1", "50"])
 def test_behaviour_the_exit_status_is_for_one_number_or_for_all(
-    lab: Lab, status: int, outcome: str, dsn: str, reply: str, limit: str
+    lab: Lab, status: int, failed: tuple[str, str, str], limit: str
 ) -> None:
     """With one number a call a busy line concerns nobody else."""
     gateway(lab, BUSY.replace("STATUS", str(status)))
@@ -216,6 +219,7 @@ def test_behaviour_the_exit_status_is_for_one_number_or_for_all(
     lab.settle(mail)
 
     ends = {d.to: (d.status, d.dsn, d.reply) for d in mail.journey.deliveries}
-    failed = (outcome, dsn, reply)
     fine = ("sent", "2.0.0", "delivered via fax service")
-    assert ends == dict(zip(fax(*NUMBERS), (failed if limit == "50" else fine, failed)))
+    assert ends == dict(
+        zip(fax(*NUMBERS), (failed if limit == "50" else fine, failed), strict=True)
+    )

@@ -60,7 +60,7 @@ def test_symptom_the_notice_travels_to_the_odd_sender(lab: Lab) -> None:
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.1.1", saying='unknown user: "|touch /tmp/pwned"')
-    (notice,) = [one for one in lab.events(Delivery, lab.remote)]
+    (notice,) = lab.events(Delivery, lab.remote)
     assert (notice.to, notice.status, notice.dsn) == (SENDER, "bounced", "5.1.1")
     assert [host.read("/tmp/pwned") for host in (lab.mail, lab.remote)] == [None, None]
 
