@@ -96,6 +96,16 @@ class Relay:
 
     def serve(self) -> None:
         """One session, from the greeting to QUIT."""
+        try:
+            self._session()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._server.close()
+        self._socket.close()
+
+    def _session(self) -> None:
         self._say(b"220 scanner ESMTP\r\n")
         while line := self._in.readline():
             verb = line[:4].upper()
@@ -123,8 +133,7 @@ class Relay:
             refused = f"451 4.3.0 scanner: {error}\r\n".encode()
         if refused:
             # In the middle of its data a server can only be left.
-            self._socket.close()
-            self._server.close()
+            self._leave()
             self._connect()
             return refused
         return self._ask(SCANNED + content + b".\r\n")
