@@ -65,7 +65,7 @@ def test_cure_an_alias_stands_behind_the_virtual_address(lab: Lab, target: str) 
     mail = lab.client.submit("cmd@virtual.example", server=lab.mail)
     lab.settle(mail)
 
-    (line,) = lab.events(Delivery, lab.mail)
+    line, *_ = lab.events(Delivery, lab.mail)
     assert (line.status, line.reply) == ("sent", f"delivered to command: cat > {BOX}")
     assert lab.mail.run("stat", "-c", "%U", BOX).stdout == "nobody\n"
     assert parse((lab.mail.read(BOX) or "").encode())["X-Original-To"] == "cmd@virtual.example"
@@ -143,7 +143,7 @@ def test_cure_a_pipe_service_of_the_domains_own(lab: Lab) -> None:
     unknown = lab.client.submit("nosuch@virtual.example", server=lab.mail)
     lab.settle(mail, unknown)
 
-    (line, *_) = lab.events(Delivery, lab.mail)
+    line, *_ = lab.events(Delivery, lab.mail)
     assert (line.service, line.reply) == ("pipe", "delivered via vcmd service")
     assert lab.mail.run("stat", "-c", "%U", "/tmp/taken.cmd").stdout == "vscan\n"
     assert unknown.rejected(550, "5.1.1", saying="User unknown in virtual mailbox table")
