@@ -200,3 +200,18 @@ def test_behaviour_a_missing_program_defers(lab: Lab) -> None:
         dsn="4.3.0", saying="temporary failure. Command output: local: fatal: execvp"
     )
     assert mail.held_by(lab.mail)
+
+
+@pytest.mark.faq("procmail-systemwide")
+def test_behaviour_some_users_may_have_a_program_of_their_own(lab: Lab) -> None:
+    """mailbox_command_maps goes before mailbox_command, for those it lists."""
+    own = program(lab, "cat >/dev/null")
+    lab.mail.configure(mailbox_command_maps=lab.mail.table("commands", {"alice": own}))
+
+    mail = lab.client.submit(["alice@example.com", "carol@example.com"], server=lab.mail)
+    lab.settle(mail)
+
+    assert {line.to: line.reply for line in lab.events(Delivery, lab.mail)} == {
+        "alice@example.com": f"delivered to command: {PROGRAM}",
+        "carol@example.com": "delivered to mailbox",
+    }
