@@ -14,8 +14,9 @@ from maillab.message import parse
 
 pytestmark = pytest.mark.topology("standalone")
 
-BOX = "/tmp/box"
+BOX = "/tmp/box"  # noqa: S108  # on a host of the lab
 COMMAND = f'"|cat > {BOX}"'
+TAKEN = "/tmp/taken"  # noqa: S108  # on a host of the lab
 LIST = "/etc/postfix/members"
 OWN = "$myhostname, localhost.$mydomain, localhost, $mydomain"
 
@@ -124,7 +125,7 @@ def test_cure_the_domain_is_one_of_our_own(lab: Lab) -> None:
 def test_cure_a_pipe_service_of_the_domains_own(lab: Lab) -> None:
     """virtual_transport names a pipe(8) service; the domain's other users are refused."""
     lab.mail.user("vscan")
-    lab.mail.write("/usr/local/bin/take", '#!/bin/sh\ncat >"/tmp/taken.$1"\n', mode=0o755)
+    lab.mail.write("/usr/local/bin/take", f'#!/bin/sh\ncat >"{TAKEN}.$1"\n', mode=0o755)
     lab.mail.service(
         "vcmd unix - n n - - pipe flags=DRXq user=vscan argv=/usr/local/bin/take ${mailbox}"
     )
@@ -145,5 +146,5 @@ def test_cure_a_pipe_service_of_the_domains_own(lab: Lab) -> None:
 
     line, *_ = lab.events(Delivery, lab.mail)
     assert (line.service, line.reply) == ("pipe", "delivered via vcmd service")
-    assert lab.mail.run("stat", "-c", "%U", "/tmp/taken.cmd").stdout == "vscan\n"
+    assert lab.mail.run("stat", "-c", "%U", f"{TAKEN}.cmd").stdout == "vscan\n"
     assert unknown.rejected(550, "5.1.1", saying="User unknown in virtual mailbox table")

@@ -18,7 +18,8 @@ from maillab.maillog import Delivery
 pytestmark = pytest.mark.topology("standalone")
 
 FAXMAIL = "/usr/local/bin/faxmail"
-JOURNAL = "/tmp/fax.log"
+JOURNAL = "/tmp/fax.log"  # noqa: S108  # on a host of the lab
+PWNED = "/tmp/pwned"  # noqa: S108  # on a host of the lab
 # Each call says when it begins and ends, and hands over to whoever waits in between.
 _STAND_IN = f"""#!/bin/sh
 cat >/dev/null
@@ -169,12 +170,12 @@ def test_behaviour_no_shell_reads_the_number(lab: Lab) -> None:
     """Whatever the address is, it reaches the program as one argument."""
     gateway(lab)
 
-    mail = lab.client.submit('"; touch /tmp/pwned"@fax.example.com', server=lab.mail)
+    mail = lab.client.submit(f'"; touch {PWNED}"@fax.example.com', server=lab.mail)
     lab.settle(mail)
 
     lines = (lab.mail.read(JOURNAL) or "").splitlines()
-    assert "argument ; touch /tmp/pwned" in lines
-    assert lab.mail.read("/tmp/pwned") is None
+    assert f"argument ; touch {PWNED}" in lines
+    assert lab.mail.read(PWNED) is None
 
 
 @pytest.mark.faq("fax-gateway", "48-S3")

@@ -195,25 +195,6 @@ def test_mail_that_an_alias_forwards_is_followed_on_its_host() -> None:
     assert path(follow(log)) == ["a AAAAAA1", "a AAAAAA2"]
 
 
-def test_a_forwarded_message_with_too_many_hops_is_joined() -> None:
-    """cleanup(8) complains before it names the message, and bounces it before local(8) tells."""
-    log = on("a", arrives("AAAAAA1"))
-    log += on(
-        "a",
-        "cleanup: warning: AAAAAA2: message rejected: hopcount exceeded",
-        f"cleanup: AAAAAA2: message-id={MID}",
-        tried("AAAAAA2", "bounced", "too many hops", service="cleanup", relay="none"),
-        tried("AAAAAA1", "sent", "forwarded as AAAAAA2"),
-        removed("AAAAAA1"),
-    )
-
-    journey = follow(log)
-
-    assert path(journey) == ["a AAAAAA1", "a AAAAAA2"]
-    assert journey.bounced(saying="too many hops")
-    assert journey.at_rest()
-
-
 @pytest.mark.parametrize("announced_first", [False, True], ids=["3.5 to 3.10", "3.11"])
 def test_a_notice_is_joined_to_its_cause_but_is_not_the_message(*, announced_first: bool) -> None:
     notice = made("AAAAAA2")

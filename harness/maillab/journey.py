@@ -171,7 +171,7 @@ class Journeys:
         bounce(8) says so when cleanup(8) has the notice, from 3.11 on just before.
         """
         lives = self._lives.get((event.host, queue_id), [])
-        made = [leg for leg in lives if _made_here(leg) and not leg.parent]
+        made = [leg for leg in lives if isinstance(_first_word(leg), MessageId) and not leg.parent]
         before = [leg for leg in made if leg.born < event.seq]
         after = made if isinstance(event, Notified) else []
         return next(iter(before[-1:] or after), None)
@@ -198,13 +198,10 @@ class Journeys:
         return client != "" and self.history.next_host(event) == leg.host
 
 
-def _made_here(leg: Leg) -> bool:
-    """Whether cleanup(8) got it from a program of its host, not from a client or a user.
-
-    What it refuses for its many hops, it says so before it names the message.
-    """
-    said = (event for event in leg.events if not isinstance(event, Complaint))
-    return isinstance(next(said, None), MessageId)
+def _first_word(leg: Leg) -> Event:
+    """What was logged first of it, but for warnings, as of too many hops."""
+    told = (event for event in leg.events if not isinstance(event, Complaint))
+    return next(told, leg.events[0])
 
 
 def _unclaimed(lives: Iterable[Leg], message_id: str, after: int = -1) -> Leg | None:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 
 import channel
-import mailboxes
 
 WATCHED = ("/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/var")
 UNWATCHED = {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/mail.log"}
@@ -34,6 +33,8 @@ RUNTIME = re.compile(
 BASELINE = Path("/run/maillab/baseline")
 QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
 QUEUE_DIRECTORY = Path("/var/spool/postfix")
+# The second is where scenarios have mailboxes that belong to no user.
+SPOOLS = (Path("/var/mail"), Path("/var/vmail"))
 MAIN_CF = Path("/etc/postfix/main.cf")
 LOG = Path("/var/log/mail.log")
 PRELOAD = Path("/etc/ld.so.preload")
@@ -342,9 +343,31 @@ async def mark(text: str) -> Dict[str, Any]:
     return {}
 
 
+def places() -> Iterator[Tuple[str, Path]]:
+    """Where mail may be stored, and whose it is: a file is an mbox, a folder a maildir."""
+    for folder in SPOOLS:
+        if folder.is_dir():
+            yield from ((path.name, path) for path in folder.iterdir())
+    for path in Path("/home").glob("*/*"):
+        # home_mailbox may name any of them; a user's other files are no mail.
+        if path.name in ("Mailbox", "Maildir") or (path / "new").is_dir():
+            yield path.parts[2], path
+
+
 async def collect() -> Dict[str, Any]:
     """All mailboxes and the names of all queue files."""
-    return {"mailboxes": mailboxes.collect(), "queued": queued()}
+    mailboxes = []
+    for owner, path in places():
+        if path.is_dir():
+            mailboxes += [
+                [owner, "maildir", file.read_bytes().decode("latin-1")]
+                for state in ("new", "cur")
+                for file in path.glob(f"{state}/*")
+            ]
+        elif path.suffix != ".lock":
+            # A lock says that some delivery agent is at work (mailbox_delivery_lock).
+            mailboxes.append([owner, "mbox", path.read_bytes().decode("latin-1")])
+    return {"mailboxes": mailboxes, "queued": queued()}
 
 
 def queued() -> List[List[str]]:
