@@ -52,6 +52,11 @@ class Journeys:
             if isinstance(event, Administered):
                 self._administer_unnamed(event)
         self._join_moved()
+        self._join(hand_overs)
+
+    def _join(self, hand_overs: list[tuple[Leg, int, Event]]) -> None:
+        """Lead from each submission to its first leg, and from leg to leg."""
+        history = self.history
         for leg in self.legs:
             self._of_message[leg.message_id].append(leg)
         for mail in history.submissions:

@@ -43,8 +43,12 @@ class SendmailHost(MailHost):
         """Restart, which comes to the same."""
         self.restart()
 
-    def flush(self) -> None:
-        """Try all queued mail now (sendmail -qf), once no mail is in hand any more."""
+    def flush(self, *, site: str = "", queue_id: str = "") -> None:
+        """Try queued mail now, once no mail is in hand any more.
+
+        All (sendmail -qf), that of one id (-qI), or for recipients of a site (-qR).
+        """
+        which = f"-qR{site}" if site else f"-qI{queue_id}" if queue_id else "-qf"
         if not self._withheld:
             with contextlib.suppress(TimedOut):
                 self.record.stream.wait(
@@ -54,7 +58,7 @@ class SendmailHost(MailHost):
                     announced=False,
                 )
             self.mark()
-        self.run("sendmail", "-qf")
+        self.run("sendmail", which)
 
     def queue(self) -> list[QueueEntry]:
         """What is queued: which queue, which id."""
