@@ -308,6 +308,8 @@ def tree() -> Iterator[Tree]:
             (root / name).mkdir(parents=True)
         patch.setattr(machine, "WATCHED", (str(root / "a"), str(root / "b")))
         patch.setattr(machine, "UNWATCHED", {str(root / "a/unwatched")})
+        (root / "sbin").mkdir()
+        patch.setattr(machine, "PROGRAMS", (str(root / "sbin"), ("post", "sendmail")))
         patch.setattr(machine, "BASELINE", Path(folder) / "kept/baseline")
         # Not this test's concern, and this machine may run many.
         patch.setattr(machine, "names", dict)
@@ -449,6 +451,35 @@ def test_what_is_not_watched_is_left_alone() -> None:
 
         assert (unwatched / "file").read_text() == "new"
         assert not any("unwatched" in path for path in site.digest())
+
+
+def test_postfix_programs_are_put_back_and_their_neighbours_left_alone() -> None:
+    """Set-id bits taken or given, a program replaced, removed or added."""
+    with tree() as site:
+        sbin = site.root / "sbin"
+        for name, mode in {
+            "postdrop": 0o2555,
+            "postqueue": 0o2755,
+            "postcat": 0o755,
+            "sendmail": 0o755,
+            "nologin": 0o755,
+        }.items():
+            (sbin / name).write_text(name)
+            (sbin / name).chmod(mode)
+        machine.prepare()
+        digest, listing = site.digest(), site.listing()
+
+        (sbin / "postdrop").chmod(0o555)
+        (sbin / "postqueue").unlink()
+        (sbin / "postcat").write_text("replaced")
+        (sbin / "sendmail").chmod(0o4755)
+        (sbin / "post-new").touch()
+        (sbin / "nologin").chmod(0o700)
+        assert machine.put_back() == []
+
+        assert site.digest() == digest
+        (sbin / "nologin").chmod(0o755)
+        assert site.listing() == listing
 
 
 def test_a_second_channel_remembers_the_first_ones_state() -> None:
