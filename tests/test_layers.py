@@ -33,6 +33,7 @@ ROOMS = (
     "record",
     "host",
     "postfix",
+    "datagrams",
     "clock",
     "faults",
     "lab",

@@ -7,13 +7,16 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -546,6 +549,34 @@ def test_queue_files_are_found_with_their_message_id(
     (tmp_path / "hold/7F").write_bytes(b"no such header")
 
     assert sorted(machine.queued()) == [["deferred", "AB123", "<one@x.test>"], ["hold", "7F", ""]]
+
+
+def test_a_reload_waits_for_idle_daemons_and_not_for_busy_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What leaves is waited for; what works on outlives the bound, unharmed."""
+    monkeypatch.setattr(machine, "RELOADED_WITHIN_S", 0.5)
+    master = subprocess.Popen(["sh", "-c", "trap : HUP; echo; while :; do sleep 60; done"],
+                              stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    idle, busy = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    assert master.stdout
+    try:
+        master.stdout.readline()
+        group = [master.pid, idle.pid, busy.pid, 2**22 + 1]
+        monkeypatch.setattr(machine, "master_pid", lambda: master.pid)
+        monkeypatch.setattr(machine, "master_and_daemons", lambda _: group)
+        Timer(0.1, idle.kill).start()
+
+        asyncio.run(machine.reload())
+
+        assert idle.poll() is not None
+        assert busy.poll() is None
+    finally:
+        os.killpg(master.pid, signal.SIGKILL)
+        for process in (master, idle, busy):
+            process.kill()
+            process.wait()
+        master.stdout.close()
 
 
 def test_operations_are_named_as_the_harness_calls_them() -> None:

@@ -37,6 +37,7 @@ _AGENT_PROGRAMS = (
     "middlebox",
     "capture",
     "dnsproxy",
+    "datagrams",
     "line",
     "netqueue",
     "netstate",

@@ -163,7 +163,10 @@ class MailHost(Host):
         self.channel.call("restart")
 
     def reload(self) -> None:
-        """Have master read its configuration anew (postfix(1) reload)."""
+        """Have master read its configuration anew (postfix(1) reload).
+
+        On return every daemon that had nothing to do has made way for a new one.
+        """
         self.channel.call("reload")
 
     def flush(self) -> None:
@@ -196,10 +199,12 @@ class MailHost(Host):
         body: str = "",
         size_bytes: int = 0,
         headers: Mapping[str, str] | None = None,
+        options: Iterable[str] = (),
     ) -> Mail:
         """Send a message with the host's own sendmail(1), as a user of the host.
 
         The envelope sender is the user's own unless ``sender`` names another.
+        ``options`` are given to sendmail besides; ``user`` is as for ``run``.
         """
         recipients = (to,) if isinstance(to, str) else tuple(to)
         probe = message.compose(
@@ -213,7 +218,7 @@ class MailHost(Host):
         before = self.record.stream.position - 1
         identity = [] if sender is None else ["-f", sender]
         done = self.run(
-            *("sendmail", "-i", *identity, "--", *recipients),
+            *("sendmail", "-i", *options, *identity, "--", *recipients),
             user=user,
             stdin=probe.raw.decode("latin-1"),
             check=False,

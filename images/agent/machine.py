@@ -46,6 +46,8 @@ CLOCK_OUTSIDE = Path("/etc/faketimerc")
 CLOCK_ENVIRONMENT = "FAKETIME_NO_CACHE=1 NO_FAKE_STAT=1"
 MASTER_PID = QUEUE_DIRECTORY / "pid/master.pid"
 STOP_WITHIN_S = 5.0
+# Daemons that are at work go on until they have done.
+RELOADED_WITHIN_S = 2.0
 # What master is started through, such as prlimit(1).
 LAUNCHER: List[str] = []
 
@@ -66,7 +68,7 @@ def signature(entry: os.stat_result) -> Tuple[int, ...]:
 
 
 def walk() -> Iterator[Tuple[str, os.stat_result]]:
-    """Everything below the watched folders, folders before what is in them, and Postfix's programs."""
+    """The programs and all below the watched folders, folders before what is in them."""
     pending = list(WATCHED)
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -266,9 +268,28 @@ async def restart() -> Dict[str, Any]:
 
 
 async def reload() -> Dict[str, Any]:
-    """What ``postfix reload`` does, without its checks."""
-    os.kill(master_pid(), signal.SIGHUP)
+    """What ``postfix reload`` does, without its checks; no idle daemon is an old one on return."""
+    master = master_pid()
+    before = [pid for pid in master_and_daemons(master) if pid != master]
+    os.kill(master, signal.SIGHUP)
+    await left(before, RELOADED_WITHIN_S)
     return {}
+
+
+async def left(pids: List[int], within_s: float) -> None:
+    """Wait until the processes have ended; those at work may take longer than the bound."""
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    ends = [asyncio.ensure_future(ended(handle)) for handle in handles]
+    if ends:
+        _, working = await asyncio.wait(ends, timeout=within_s)
+        for end in working:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+    for handle in handles:
+        os.close(handle)
 
 
 async def configure(settings: Dict[str, str]) -> Dict[str, Any]:
@@ -352,15 +373,19 @@ async def mark(text: str) -> Dict[str, Any]:
 async def collect() -> Dict[str, Any]:
     """All mailboxes and the names of all queue files."""
     mailboxes = []
-    for path in [*Path("/var/mail").iterdir(), *Path("/home").glob("*/Mailbox")]:
+    homes = [*Path("/home").iterdir(), Path("/root")]
+    for path in [*Path("/var/mail").iterdir(), *(home / "Mailbox" for home in homes)]:
+        if not path.is_file():
+            continue
         if path.suffix == ".lock":
             # Some delivery agent is at work (postconf(5) mailbox_delivery_lock).
             continue
         owner = path.name if path.parent == Path("/var/mail") else path.parent.name
         mailboxes.append([owner, "mbox", path.read_bytes().decode("latin-1")])
     mailboxes += [
-        [path.parts[2], "maildir", path.read_bytes().decode("latin-1")]
-        for path in Path("/home").glob("*/Maildir/*/*")
+        [home.name, "maildir", path.read_bytes().decode("latin-1")]
+        for home in homes
+        for path in home.glob("Maildir/*/*")
         if path.parent.name in ("new", "cur")
     ]
     return {"mailboxes": mailboxes, "queued": queued()}
