@@ -294,10 +294,13 @@ def _queued(host: str, found: list[list[str]]) -> list[Queued]:
 
 
 def _messages(content: bytes, form: str) -> list[bytes]:
-    """Split an mbox where Postfix separates messages: a From line after an empty one."""
+    """Split an mbox where Postfix separates messages: a From line after an empty one.
+
+    procmail(1) that does not trust whoever runs it quotes the From line it was given.
+    """
     if form == "maildir":
         return [content]
-    parts = re.split(rb"(?m)(?:\A|(?<=\n\n))From [^\n]*\n", content)
+    parts = re.split(rb"(?m)(?:\A|(?<=\n\n))From [^\n]*\n(?:>From [^\n]*\n)?", content)
     return [part for part in parts if part.strip()]
 
 
