@@ -81,13 +81,17 @@ def test_symptom_each_delivery_sends_a_datagram(lab: Lab) -> None:
         deliver(lab)
         received = comsat.received()
 
-    assert received == ["bob@0", f"bob@{size}"]
+    assert received == ["bob@0\0", f"bob@{size}\0"]
 
 
 @pytest.mark.faq("biff-connection-refused", "31-S2")
 @pytest.mark.parametrize(
     "settings",
-    [{"home_mailbox": "Maildir/"}, {"mailbox_command": "/usr/bin/procmail"}, {"biff": "no"}],
+    [
+        {"home_mailbox": "Maildir/"},
+        {"mailbox_command": "/usr/bin/procmail COMSAT=no"},
+        {"biff": "no"},
+    ],
     ids=["maildir", "command", "off"],
 )
 def test_behaviour_only_mailbox_files_are_announced(lab: Lab, settings: dict[str, str]) -> None:
@@ -100,6 +104,18 @@ def test_behaviour_only_mailbox_files_are_announced(lab: Lab, settings: dict[str
 
     assert received == []
     assert len(lab.mail.mailbox("bob")) == 1
+
+
+@pytest.mark.faq("biff-connection-refused", "31-S2")
+def test_behaviour_procmail_announces_by_itself(lab: Lab) -> None:
+    """Postfix's biff=no does not keep procmail(1) from it: COMSAT=no would."""
+    lab.mail.configure(biff="no", mailbox_command="/usr/bin/procmail")
+
+    with Datagrams(lab.mail, BIFF_PORT) as comsat:
+        deliver(lab)
+        received = comsat.received()
+
+    assert received == ["bob@0:/var/mail/bob"]
 
 
 @pytest.mark.faq("biff-connection-refused", "31-S2")

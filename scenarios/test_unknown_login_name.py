@@ -23,7 +23,7 @@ NO_NAME = "sendmail: fatal: no login name found for user ID 4242"
 
 @pytest.mark.faq("unknown-login-name", "29-S1")
 def test_symptom_a_user_id_without_an_account_cannot_send(lab: Lab) -> None:
-    """sendmail ends with EX_TEMPFAIL and nothing is queued."""
+    """The command ends with EX_TEMPFAIL and nothing is queued."""
     lab.mail.run("useradd", "--uid", "4242", "app")
     lab.mail.mistake.run("userdel", "app")
 

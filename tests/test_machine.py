@@ -551,6 +551,22 @@ def test_queue_files_are_found_with_their_message_id(
     assert sorted(machine.queued()) == [["deferred", "AB123", "<one@x.test>"], ["hold", "7F", ""]]
 
 
+def test_a_file_in_maildrop_is_no_mail_before_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a refused user's postdrop(1) leaves behind stays there for a day."""
+    monkeypatch.setattr(machine, "QUEUE_DIRECTORY", tmp_path)
+    for queue in ("maildrop", "incoming"):
+        for name, mode in {"A1": 0o644, "B2": 0o744}.items():
+            (tmp_path / queue).mkdir(exist_ok=True)
+            (tmp_path / queue / name).touch()
+            (tmp_path / queue / name).chmod(mode)
+
+    found = sorted((queue, name) for queue, name, _ in machine.queued())
+
+    assert found == [("incoming", "A1"), ("incoming", "B2"), ("maildrop", "B2")]
+
+
 def test_a_reload_waits_for_idle_daemons_and_not_for_busy_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

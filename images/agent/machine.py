@@ -398,7 +398,11 @@ def queued() -> List[List[str]]:
         for folder, _, files in os.walk(QUEUE_DIRECTORY / queue):
             for name in files:
                 with contextlib.suppress(FileNotFoundError):
-                    head = Path(folder, name).read_bytes()[:20000]
+                    file = Path(folder, name)
+                    # postdrop(1) makes a complete one executable; pickup(8) leaves the rest alone.
+                    if queue == "maildrop" and not file.stat().st_mode & stat.S_IXUSR:
+                        continue
+                    head = file.read_bytes()[:20000]
                     message_id = re.search(rb"(?i)message-id:\s*(<[^>]*>)", head)
                     found.append(
                         [queue, name, message_id.group(1).decode("latin-1") if message_id else ""]
