@@ -16,6 +16,8 @@ from maillab.maillog import Complaint
 pytestmark = pytest.mark.topology("standalone")
 
 SENDMAIL = "/usr/sbin/sendmail"
+WRAPPER = "/usr/local/bin/wrapper"
+WRAPS = "#!/bin/sh\nexec setpriv {} --clear-groups sendmail bob\n"
 SET_GID = ("/usr/sbin/postdrop", "/usr/sbin/postqueue")
 
 
@@ -54,11 +56,10 @@ def test_symptom_a_set_uid_sendmail_complains_and_sends(lab: Lab) -> None:
 @pytest.mark.faq("sendmail-setuid-root", "28-S1")
 def test_symptom_a_set_uid_program_runs_sendmail(lab: Lab) -> None:
     """A user's process with root's effective id is taken for the same mistake."""
-    identity = ["setpriv", "--reuid", "alice", "--regid", "alice", "--clear-groups"]
-    if lab.record.withhold != "faults":
-        identity = ["setpriv", "--ruid", "alice", "--euid", "root", "--clear-groups"]
+    lab.mail.write(WRAPPER, WRAPS.format("--reuid alice"), mode=0o755)
+    lab.mail.mistake.write(WRAPPER, WRAPS.format("--ruid alice --euid root"))
 
-    done = lab.mail.run(*identity, "sendmail", "bob", stdin="Subject: by a wrapper\n\nhello\n")
+    done = lab.mail.run(WRAPPER, stdin="Subject: by a wrapper\n\nhello\n")
     lab.settle()
 
     assert (done.status, done.stderr) == (0, warned("sendmail"))
