@@ -44,8 +44,16 @@ either_type = pytest.mark.parametrize("kind", TYPES)
 def set_up(lab: Lab, kind: str) -> str:
     """Aliases in a table of the type, up to date; returns its file's path."""
     lab.mail.configure(alias_maps=f"{kind}:/etc/aliases", alias_database=f"{kind}:/etc/aliases")
-    lab.mail.aliases(ALIASES)
+    lab.mail.write("/etc/aliases", "postmaster: root\nteam: alice, bob\n")
+    lab.mail.run("newaliases")
     return f"/etc/aliases.{TYPES[kind].suffix}"
+
+
+def undeprecated(text: str) -> str:
+    """What a program said, without Debian's advice not to use hash any more (3.11)."""
+    advice = ("hash/btree support is deprecated", "NON_BERKELEYDB_README")
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(words in line for words in advice))
 
 
 def try_both(lab: Lab) -> list[Mail]:
@@ -61,7 +69,8 @@ def try_both(lab: Lab) -> list[Mail]:
 
 def complaints(lab: Lab) -> set[str]:
     """Everything that daemons of the host warned about."""
-    return {f"{one.level}: {one.text}" for one in lab.events(Complaint, lab.mail)}
+    said = {f"{one.level}: {one.text}" for one in lab.events(Complaint, lab.mail)}
+    return {text for text in said if undeprecated(text)}
 
 
 @pytest.mark.faq("aliases-db-missing", "27-S1")
@@ -104,7 +113,7 @@ def test_symptom_a_corrupt_table_is_as_bad_as_none(lab: Lab, kind: str, content:
     corrupt = f"open database {path}: {TYPES[kind].garbage if content else TYPES[kind].empty}"
     assert f"error: {corrupt}" in complaints(lab)
     assert asked.status == 1
-    assert asked.stderr == f"postalias: fatal: {corrupt}\n"
+    assert undeprecated(asked.stderr) == f"postalias: fatal: {corrupt}\n"
 
 
 @pytest.mark.faq("aliases-db-missing", "27-S3")
@@ -122,7 +131,7 @@ def test_cure_newaliases_and_a_reload(lab: Lab, kind: str, command: list[str]) -
     team, alice, _ = try_both(lab)
     lab.settle(own)
 
-    assert (done.status, done.stdout, done.stderr) == (0, "", "")
+    assert (done.status, done.stdout, undeprecated(done.stderr)) == (0, "", "")
     assert own.delivered_to(lab.mail, mailbox="alice")
     assert team.delivered_to(lab.mail, mailbox="alice")
     assert team.delivered_to(lab.mail, mailbox="bob")
@@ -164,7 +173,7 @@ def test_cure_newaliases_over_a_corrupt_table(lab: Lab, kind: str, content: str)
 
     assert team.delivered_to(lab.mail, mailbox="alice")
     removed = f"postalias: warning: removing zero-length database file: {path}\n"
-    assert done.stderr == (removed if kind == "hash" and not content else "")
+    assert undeprecated(done.stderr) == (removed if kind == "hash" and not content else "")
 
 
 @pytest.mark.faq("aliases-db-missing", "27-S3")
@@ -179,8 +188,11 @@ def test_behaviour_only_root_builds_the_table(lab: Lab, kind: str) -> None:
 
     assert (done.status, without.status) == (1, 1)
     there = path if kind == "hash" else f"database {path}"
-    assert done.stderr == f"postalias: fatal: open {there}: Permission denied\n"
-    assert without.stderr == f"postalias: fatal: open database {path}: Permission denied\n"
+    told = [undeprecated(one.stderr) for one in (done, without)]
+    assert told == [
+        f"postalias: fatal: open {there}: Permission denied\n",
+        f"postalias: fatal: open database {path}: Permission denied\n",
+    ]
 
 
 @pytest.mark.faq("aliases-db-missing")
@@ -203,7 +215,7 @@ def test_symptom_newaliases_builds_another_table_than_daemons_read(lab: Lab) -> 
 @pytest.mark.faq("aliases-db-missing")
 def test_cure_one_type_for_both(lab: Lab) -> None:
     """alias_maps = $alias_database never reads another table than newaliases builds."""
-    lab.mail.configure(alias_maps="lmdb:/etc/aliases", alias_database="hash:/etc/aliases")
+    lab.mail.configure(alias_maps="hash:/etc/aliases", alias_database="lmdb:/etc/aliases")
     lab.mail.cure.configure(alias_maps="$alias_database")
     lab.mail.aliases(ALIASES)
 
@@ -216,13 +228,17 @@ def test_cure_one_type_for_both(lab: Lab) -> None:
 
 @pytest.mark.faq("aliases-db-missing", "27-S3")
 def test_behaviour_the_default_type_is_the_versions(lab: Lab) -> None:
-    """Debian's 3.11 builds cdb where no type is named, all before it hash."""
+    """Debian's 3.11 builds cdb where no type is named, and advises against hash."""
     kind = lab.mail.postconf("default_database_type")
 
     lab.mail.run("postconf", "-X", "alias_database")
     lab.mail.aliases(ALIASES)
+    default = lab.mail.postconf("alias_database")
+    lab.mail.configure(alias_database="hash:/etc/aliases")
+    hash_ = lab.mail.run("newaliases").stderr
 
+    assert ("hash/btree support is deprecated" in hash_) is (lab.version == "3.11")
     assert kind == ("cdb" if lab.version == "3.11" else "hash")
-    assert lab.mail.postconf("alias_database") == f"{kind}:/etc/aliases"
+    assert default == f"{kind}:/etc/aliases"
     built = lab.mail.run("postalias", "-q", "team", f"{kind}:/etc/aliases")
     assert built.stdout == "alice, bob\n"

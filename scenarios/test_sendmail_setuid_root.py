@@ -137,8 +137,8 @@ def test_cure_set_permissions_gives_set_gid_back(lab: Lab) -> None:
 
     assert mode(lab, *SET_GID) == ["2755 root postdrop"] * 2
     mail = lab.mail.send(to="bob", user="alice")
-    queue = lab.mail.run("mailq", user="alice")
     lab.settle(mail)
+    queue = lab.mail.run("mailq", user="alice")
 
     assert mail.delivered_to(lab.mail, mailbox="bob")
     assert queue.stdout == "Mail queue is empty\n"
