@@ -134,7 +134,10 @@ def test_behaviour_default_privs_says_who_nobody_is(lab: Lab) -> None:
 @pytest.mark.faq("root-mail-to-nobody", "30-S3")
 @pytest.mark.parametrize("privileged", ["root", "postfix"])
 def test_behaviour_default_privs_must_be_unprivileged(lab: Lab, privileged: str) -> None:
-    """Root and Postfix's own user are refused; daemons that run keep what they knew."""
+    """Root and Postfix's own user are refused; daemons that run keep what they knew.
+
+    Up to 3.7 with not a word on the terminal.
+    """
     lab.mail.write(COMMAND, TO_TMP, mode=0o755)
     lab.mail.configure(mailbox_command=COMMAND)
     to_root(lab)
@@ -144,5 +147,9 @@ def test_behaviour_default_privs_must_be_unprivileged(lab: Lab, privileged: str)
     to_root(lab)
 
     assert checked.status == 1
-    assert "default_privs" in checked.stderr
+    words = "fatal: file /etc/postfix/main.cf: parameter default_privs: user "
+    if lab.version in ("3.5", "3.7"):
+        assert checked.stderr == ""
+    else:
+        assert checked.stderr.startswith(f"postfix: {words}{privileged} ")
     assert boxes(lab) == {"root": "nobody:nogroup"}
