@@ -150,6 +150,16 @@ def test_a_request_may_be_long(program: Program) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_run_as_somebody_without_an_account(program: Program) -> None:
+    """By numbers, with no other group, no home and no name."""
+    told = 'echo "$(id -u) $(id -g) $(id -G) ${HOME-none} ${USER-none} ${LOGNAME-none}"'
+
+    done = program.ask("run", argv=["/bin/sh", "-c", told], user="4242:4243")
+
+    assert done["stdout"] == "4242 4243 4243 none none none\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 def test_run_as_a_user_is_that_user(program: Program) -> None:
     """With the user's groups, home and name."""
     nobody = pwd.getpwnam("nobody")

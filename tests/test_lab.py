@@ -62,6 +62,8 @@ def make_a_mess(lab: Lab) -> None:
     host.run("chmod", "700", "/var/mail")
     host.run("chmod", "755", "/var/mail")
     host.run("rm", "-r", "/home/joe", "/etc/postfix/dynamicmaps.cf")
+    host.run("chmod", "u+s", "/usr/sbin/sendmail")
+    host.run("chmod", "g-s", "/usr/sbin/postdrop", "/usr/sbin/postqueue")
     host.run("sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 </dev/null &")
     host.send("bob", user="alice")
     lab.primary.stop()
@@ -85,6 +87,7 @@ def test_reset_makes_every_host_what_it_was(lab: Lab) -> None:
         if before["sender"]["paths"].get(path) != messy["sender"]["paths"].get(path)  # type: ignore[index]  # JSON
     }
     assert {"/etc/postfix/main.cf", "/etc/passwd", "/home/joe", "/var/mail/bob"} <= changed
+    assert {"/usr/sbin/sendmail", "/usr/sbin/postdrop", "/usr/sbin/postqueue"} <= changed
     for name, was in before.items():
         assert was["paths"] == after[name]["paths"], name  # type: ignore[index]  # JSON
         assert "sleep" not in after[name]["processes"], name  # type: ignore[index]  # JSON

@@ -44,6 +44,7 @@ ROOMS = (
     "uucp",
     "sendmail",
     "pcap",
+    "datagrams",
     "clock",
     "faults",
     "load",

@@ -7,13 +7,16 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -308,6 +311,8 @@ def tree() -> Iterator[Tree]:
             (root / name).mkdir(parents=True)
         patch.setattr(machine, "WATCHED", (str(root / "a"), str(root / "b")))
         patch.setattr(machine, "UNWATCHED", {str(root / "a/unwatched")})
+        (root / "sbin").mkdir()
+        patch.setattr(machine, "PROGRAMS", (str(root / "sbin"), ("post", "sendmail")))
         patch.setattr(machine, "BASELINE", Path(folder) / "kept/baseline")
         # Not this test's concern, and this machine may run many.
         patch.setattr(machine, "names", dict)
@@ -451,6 +456,35 @@ def test_what_is_not_watched_is_left_alone() -> None:
         assert not any("unwatched" in path for path in site.digest())
 
 
+def test_postfix_programs_are_put_back_and_their_neighbours_left_alone() -> None:
+    """Set-id bits taken or given, a program replaced, removed or added."""
+    with tree() as site:
+        sbin = site.root / "sbin"
+        for name, mode in {
+            "postdrop": 0o2555,
+            "postqueue": 0o2755,
+            "postcat": 0o755,
+            "sendmail": 0o755,
+            "nologin": 0o755,
+        }.items():
+            (sbin / name).write_text(name)
+            (sbin / name).chmod(mode)
+        machine.prepare()
+        digest, listing = site.digest(), site.listing()
+
+        (sbin / "postdrop").chmod(0o555)
+        (sbin / "postqueue").unlink()
+        (sbin / "postcat").write_text("replaced")
+        (sbin / "sendmail").chmod(0o4755)
+        (sbin / "post-new").touch()
+        (sbin / "nologin").chmod(0o700)
+        assert machine.put_back() == []
+
+        assert site.digest() == digest
+        (sbin / "nologin").chmod(0o755)
+        assert site.listing() == listing
+
+
 def test_a_second_channel_remembers_the_first_ones_state() -> None:
     """Opened anew, it does not take today's state for the first one."""
     with tree() as site:
@@ -561,6 +595,34 @@ def test_a_file_in_maildrop_that_pickup_ignores_is_not_under_way(
     postfix = file.stat().st_uid + (0 if ours else 1)
 
     assert machine.picked_up(file.stat(), postfix) is taken
+
+
+def test_a_reload_waits_for_idle_daemons_and_not_for_busy_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What leaves is waited for; what works on outlives the bound, unharmed."""
+    monkeypatch.setattr(machine, "RELOADED_WITHIN_S", 0.5)
+    master = subprocess.Popen(["sh", "-c", "trap : HUP; echo; while :; do sleep 60; done"],
+                              stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    idle, busy = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    assert master.stdout
+    try:
+        master.stdout.readline()
+        group = [master.pid, idle.pid, busy.pid, 2**22 + 1]
+        monkeypatch.setattr(machine, "master_pid", lambda: master.pid)
+        monkeypatch.setattr(machine, "master_and_daemons", lambda _: group)
+        Timer(0.1, idle.kill).start()
+
+        asyncio.run(machine.reload())
+
+        assert idle.poll() is not None
+        assert busy.poll() is None
+    finally:
+        os.killpg(master.pid, signal.SIGKILL)
+        for process in (master, idle, busy):
+            process.kill()
+            process.wait()
+        master.stdout.close()
 
 
 def test_operations_are_named_as_the_harness_calls_them() -> None:

@@ -137,7 +137,10 @@ class Host:
         timeout_s: float = 30.0,
         check: bool = True,
     ) -> Done:
-        """Run a command; raises CommandFailed when ``check`` and it fails or takes too long."""
+        """Run a command; raises CommandFailed when ``check`` and it fails or takes too long.
+
+        ``user`` is a name, or "4242:4242" for a user and group id without an account.
+        """
         answer = self.channel.call(
             "run", argv=argv, user=user, stdin=stdin, timeout_s=timeout_s, bounded=True
         )

@@ -45,6 +45,7 @@ _AGENT_PROGRAMS = (
     "middlebox",
     "capture",
     "dnsproxy",
+    "datagrams",
     "line",
     "load",
     "netqueue",

@@ -178,7 +178,10 @@ class MailHost(Host):
         self.channel.call("restart")
 
     def reload(self) -> None:
-        """Have master read its configuration anew (postfix(1) reload)."""
+        """Have master read its configuration anew (postfix(1) reload).
+
+        On return every daemon that had nothing to do has made way for a new one.
+        """
         self.channel.call("reload")
 
     def flush(self, *, site: str = "", queue_id: str = "") -> None:
@@ -232,6 +235,7 @@ class MailHost(Host):
 
         The envelope sender is the user's own unless ``sender`` names another;
         ``options`` are more of the command's. What it printed is the reply.
+        ``user`` is as for ``run``.
         """
         recipients = (to,) if isinstance(to, str) else tuple(to)
         probe = message.compose(
@@ -334,10 +338,13 @@ def _queued(host: str, found: list[list[str]]) -> list[Queued]:
 
 
 def _messages(content: bytes, form: str) -> list[bytes]:
-    """Split an mbox where Postfix separates messages: a From line after an empty one."""
+    """Split an mbox where Postfix separates messages: a From line after an empty one.
+
+    procmail(1) that does not trust whoever runs it quotes the From line it was given.
+    """
     if form == "maildir":
         return [content]
-    parts = re.split(rb"(?m)(?:\A|(?<=\n\n))From [^\n]*\n", content)
+    parts = re.split(rb"(?m)(?:\A|(?<=\n\n))From [^\n]*\n(?:>From [^\n]*\n)?", content)
     return [part for part in parts if part.strip()]
 
 

@@ -31,12 +31,21 @@ LINE_BYTES_MAX = 256 * 1024 * 1024
 async def run(
     argv: list[str], user: str = "", stdin: str = "", timeout_s: float = 30.0, cwd: str = "/"
 ) -> dict[str, Any]:
-    """Run a command to its end; it and its children are killed when its time is over."""
+    """Run a command to its end; it and its children are killed when its time is over.
+
+    ``user`` is a name, or "UID:GID".
+    """
     identity: dict[str, Any] = {}
     environment = dict(os.environ)
     # What keeps libfaketime off us is not for what we run.
     environment.pop("FAKETIME_SKIP_CMDS", None)
-    if user:
+    if ":" in user:
+        # As chown(1) and docker(1) name one who need not have an account.
+        uid, gid = user.split(":")
+        identity = {"user": int(uid), "group": int(gid), "extra_groups": []}
+        for name in ("HOME", "USER", "LOGNAME"):
+            environment.pop(name, None)
+    elif user:
         entry = pwd.getpwnam(user)
         groups = os.getgrouplist(user, entry.pw_gid)
         identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}

@@ -26,6 +26,9 @@ import channel
 import uucpspool
 
 WATCHED = ("/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/var")
+# Beside them the programs with set-id bits, and what is installed with them: links lead to
+# the same ones. All of their folder would be ten times as much to keep.
+PROGRAMS = ("/usr/sbin", ("post", "rmail", "sendmail"))
 UNWATCHED = {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/mail.log"}
 # Written anew by every start of master; no scenario can tell.
 RUNTIME = re.compile(
@@ -53,6 +56,8 @@ STOP_WITHIN_S = 5.0
 OTHERS_LOG_WITHIN_S = 1.0
 BEING_WRITTEN_S = 2.0
 LOOK_AGAIN_S = 0.005
+# Daemons that are at work go on until they have done.
+RELOADED_WITHIN_S = 2.0
 # What master is started through, such as prlimit(1).
 LAUNCHER: List[str] = []
 
@@ -73,7 +78,7 @@ def signature(entry: os.stat_result) -> Tuple[int, ...]:
 
 
 def walk() -> Iterator[Tuple[str, os.stat_result]]:
-    """Everything below the watched folders, folders before what is in them."""
+    """The programs and all below the watched folders, folders before what is in them."""
     pending = list(WATCHED)
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -84,6 +89,11 @@ def walk() -> Iterator[Tuple[str, os.stat_result]]:
                 yield entry.path, status
                 if stat.S_ISDIR(status.st_mode):
                     pending.append(entry.path)
+    folder, begins = PROGRAMS
+    for name in os.listdir(folder):
+        if name.startswith(begins):
+            path = f"{folder}/{name}"
+            yield path, os.lstat(path)
 
 
 def content_of(path: str, mode: int) -> bytes:
@@ -290,9 +300,28 @@ async def restart() -> Dict[str, Any]:
 
 
 async def reload() -> Dict[str, Any]:
-    """What ``postfix reload`` does, without its checks."""
-    os.kill(master_pid(), signal.SIGHUP)
+    """What ``postfix reload`` does, without its checks; no idle daemon is an old one on return."""
+    master = master_pid()
+    before = [pid for pid in master_and_daemons(master) if pid != master]
+    os.kill(master, signal.SIGHUP)
+    await left(before, RELOADED_WITHIN_S)
     return {}
+
+
+async def left(pids: List[int], within_s: float) -> None:
+    """Wait until the processes have ended; those at work may take longer than the bound."""
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    ends = [asyncio.ensure_future(ended(handle)) for handle in handles]
+    if ends:
+        _, working = await asyncio.wait(ends, timeout=within_s)
+        for end in working:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+    for handle in handles:
+        os.close(handle)
 
 
 async def configure(settings: Dict[str, str]) -> Dict[str, Any]:
@@ -379,10 +408,10 @@ def places() -> Iterator[Tuple[str, Path]]:
     for folder in SPOOLS:
         if folder.is_dir():
             yield from ((path.name, path) for path in folder.iterdir())
-    for path in Path("/home").glob("*/*"):
+    for path in [*Path("/home").glob("*/*"), *Path("/root").iterdir()]:
         # home_mailbox may name any of them; a user's other files are no mail.
         if path.name in ("Mailbox", "Maildir") or (path / "new").is_dir():
-            yield path.parts[2], path
+            yield path.parent.name, path
 
 
 async def others_logged(line: bytes) -> None:
