@@ -62,13 +62,14 @@ def make_a_mess(lab: Lab) -> None:
     host.run("chmod", "700", "/var/mail")
     host.run("chmod", "755", "/var/mail")
     host.run("rm", "-r", "/home/joe", "/etc/postfix/dynamicmaps.cf")
-    host.run("chmod", "u+s", "/usr/sbin/sendmail")
-    host.run("chmod", "g-s", "/usr/sbin/postdrop", "/usr/sbin/postqueue")
     host.run("sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 </dev/null &")
     host.send("bob", user="alice")
     lab.primary.stop()
     lab.sender.send("alice@example.org")
     lab.victim.send("joe", user="bob")
+    # Last, since nobody can send mail without them.
+    host.run("chmod", "u+s", "/usr/sbin/sendmail")
+    host.run("chmod", "g-s", "/usr/sbin/postdrop", "/usr/sbin/postqueue")
 
 
 def test_reset_makes_every_host_what_it_was(lab: Lab) -> None:

@@ -42,7 +42,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
         for name, text in files.items():
             pytester.path.joinpath(f"{name}.py").write_text(HEAD + text)
         return pytester.runpytest_inprocess(
-            "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-rA", *options
+            *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:randomly"),
+            "-rA",
+            *options,
         )
 
     return write_and_run

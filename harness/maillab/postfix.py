@@ -23,6 +23,7 @@ _NEEDS_POSTMAP = {"btree", "cdb", "dbm", "hash", "lmdb", "sdbm"}
 _NOTICED_BY_TIME = {"btree", "hash"}
 _MARK_WITHIN_S = 15.0
 _DEFERRAL_WITHIN_S = 2.0
+_PICKED_UP_WITHIN_S = 10.0
 # The queues of mail that is being worked on (postconf(5) queue_directory), and what
 # came by UUCP and is about to be handed in.
 UNDER_WAY = {"maildrop", "incoming", "active", "uuxqt"}
@@ -212,10 +213,13 @@ class MailHost(Host):
 
     def pick_up(self) -> None:
         """Have pickup(8) look into maildrop now, which it does once a minute by itself."""
-        kick = ("postkick", "public", "pickup", "W")
-        # A pickup that is just being started may hang up.
-        if self.run(*kick, check=False).status != 0:
-            self.run(*kick)
+        # A pickup that is just being started, or that ends, may hang up.
+        self.record.stream.wait(
+            lambda: self.run("postkick", "public", "pickup", "W", check=False).status == 0,
+            within_s=_PICKED_UP_WITHIN_S,
+            what=f"pickup(8) of {self.name} taking a request",
+            announced=False,
+        )
 
     # What is sent and what arrived.
 
