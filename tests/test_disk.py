@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import disk
-import machine
+import snapshot
 from maillab.errors import BadInput, UnknownName
 from maillab.faults import (
     Crashed,
@@ -119,7 +119,7 @@ def test_a_balloon_takes_room_and_gives_it_back(
 
 def test_the_balloon_lies_where_reset_looks() -> None:
     """So that even a balloon nobody deflated goes."""
-    assert any(str(disk.BALLOON).startswith(folder + "/") for folder in machine.WATCHED)
+    assert any(str(disk.BALLOON).startswith(folder + "/") for folder in snapshot.WATCHED)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,36 @@ def test_reset_lifts_faults_and_forgets_mail(lab: Lab) -> None:
     assert len(lab.primary.mailbox("alice")) == 1
 
 
+def test_only_hosts_to_which_something_happened_are_started_anew(lab: Lab) -> None:
+    """Whose mail passed by is stopped before the accounts are done; the bystander goes on."""
+
+    def masters() -> dict[str, str | None]:
+        return {host.name: host.read("/var/spool/postfix/pid/master.pid") for host in (
+            lab.sender, lab.primary, lab.victim,
+        )}  # fmt: skip
+
+    before = masters()
+    lab.sender.send("alice@example.org")
+    lab.settle()
+    lab.conclude()
+    running = {host.name for host in lab.mail_hosts if host.channel.call("queue_files")["running"]}
+    lab.reset()
+    after = masters()
+
+    assert running == {"backup", "victim"}
+    assert {name for name in before if before[name] != after[name]} == {"sender", "primary"}
+
+
+def test_what_left_no_line_in_the_log_is_put_back_all_the_same(lab: Lab) -> None:
+    """A command is enough to make a host one that is not left as it is."""
+    lab.victim.run("touch", "/etc/postfix/left-behind")
+    lab.conclude()
+
+    lab.reset()
+
+    assert lab.victim.run("ls", "/etc/postfix/left-behind", check=False).status
+
+
 def test_what_cannot_be_put_back_discards_the_lab(some_labs: Labs, lab: Lab) -> None:
     """A difference that reset cannot explain makes the next test get another lab."""
     lab.victim.run("sh", "-c", "echo stuck >/etc/stuck")

@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 
 import channel
 import machine
+import mailfiles
+import snapshot
 
 # What Postfix calls a parameter: anything up to the "=".
 NAMES = ("alpha", "beta", "beta_two", "gamma", "7bit")
@@ -261,7 +263,7 @@ class Tree:
 
     def age(self) -> None:
         """Make all that is there look old, as files of an image are."""
-        for path, _ in machine.walk():
+        for path, _ in snapshot.walk():
             os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS), follow_symlinks=False)
 
     def digest(self) -> dict[str, str]:
@@ -309,18 +311,18 @@ def tree() -> Iterator[Tree]:
         root = Path(folder).resolve() / "root"
         for name in FOLDERS[:2]:
             (root / name).mkdir(parents=True)
-        patch.setattr(machine, "WATCHED", (str(root / "a"), str(root / "b")))
-        patch.setattr(machine, "UNWATCHED", {str(root / "a/unwatched")})
+        patch.setattr(snapshot, "WATCHED", (str(root / "a"), str(root / "b")))
+        patch.setattr(snapshot, "UNWATCHED", {str(root / "a/unwatched")})
         (root / "sbin").mkdir()
-        patch.setattr(machine, "PROGRAMS", (str(root / "sbin"), ("post", "sendmail")))
-        patch.setattr(machine, "BASELINE", Path(folder) / "kept/baseline")
+        patch.setattr(snapshot, "PROGRAMS", (str(root / "sbin"), ("post", "sendmail")))
+        patch.setattr(snapshot, "BASELINE", Path(folder) / "kept/baseline")
         # Not this test's concern, and this machine may run many.
         patch.setattr(machine, "names", dict)
-        machine.baseline.cache_clear()
+        snapshot.baseline.cache_clear()
         try:
             yield Tree(root)
         finally:
-            machine.baseline.cache_clear()
+            snapshot.baseline.cache_clear()
 
 
 ACTIONS = st.lists(
@@ -356,7 +358,7 @@ def test_whatever_a_scenario_does_is_undone(
         for scenario in scenarios:
             for action in scenario:
                 site.do(*action)
-            assert machine.put_back() == []
+            assert snapshot.put_back() == []
             assert site.digest() == digest
             assert site.listing() == listing
 
@@ -391,7 +393,7 @@ def test_a_file_that_only_looks_the_same_is_put_back() -> None:
 
         path.write_text("behind")
         os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
-        assert machine.put_back() == []
+        assert snapshot.put_back() == []
 
         assert path.read_text() == "before"
 
@@ -405,7 +407,7 @@ def test_a_file_put_back_has_its_old_date() -> None:
         machine.prepare()
 
         path.write_text("changed")
-        machine.put_back()
+        snapshot.put_back()
 
         assert path.stat().st_mtime_ns == LONG_AGO_NS
 
@@ -421,7 +423,7 @@ def test_a_file_is_put_back_in_place() -> None:
         machine.prepare()
 
         path.write_text("changed")
-        machine.put_back()
+        snapshot.put_back()
 
         assert path.samefile(other)
         assert other.read_text() == "before"
@@ -436,7 +438,7 @@ def test_a_link_is_never_followed_out_of_the_watched_folders(tmp_path: Path) -> 
         machine.prepare()
         (site.root / "a/link").symlink_to(precious)
 
-        assert machine.put_back() == []
+        assert snapshot.put_back() == []
 
         assert not (site.root / "a/link").is_symlink()
     assert (precious / "file").read_text() == "keep me"
@@ -450,7 +452,7 @@ def test_what_is_not_watched_is_left_alone() -> None:
         machine.prepare()
         (unwatched / "file").write_text("new")
 
-        assert machine.put_back() == []
+        assert snapshot.put_back() == []
 
         assert (unwatched / "file").read_text() == "new"
         assert not any("unwatched" in path for path in site.digest())
@@ -478,7 +480,7 @@ def test_postfix_programs_are_put_back_and_their_neighbours_left_alone() -> None
         (sbin / "sendmail").chmod(0o4755)
         (sbin / "post-new").touch()
         (sbin / "nologin").chmod(0o700)
-        assert machine.put_back() == []
+        assert snapshot.put_back() == []
 
         assert site.digest() == digest
         (sbin / "nologin").chmod(0o755)
@@ -494,9 +496,9 @@ def test_a_second_channel_remembers_the_first_ones_state() -> None:
         digest = site.digest()
         site.do("write", "a/f", 2)
 
-        machine.baseline.cache_clear()
+        snapshot.baseline.cache_clear()
         machine.prepare()
-        machine.put_back()
+        snapshot.put_back()
 
         assert site.digest() == digest
 
@@ -519,7 +521,7 @@ def test_what_cannot_be_put_back_is_named(monkeypatch: pytest.MonkeyPatch) -> No
             (site.root / name).write_text("changed")
 
         monkeypatch.setattr(Path, "write_bytes", refuse)
-        failed = machine.put_back()
+        failed = snapshot.put_back()
         monkeypatch.undo()
 
         assert failed == [f"{site.root}/a/f: Operation not permitted"]
@@ -535,36 +537,36 @@ def test_a_socket_of_masters_own_is_no_difference() -> None:
             machine.prepare()
         path.unlink()
 
-        assert machine.put_back() == []
+        assert snapshot.put_back() == []
 
 
 def test_queue_files_are_found_with_their_message_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In every queue, hashed or not; without one, or without a queue, is no error."""
-    monkeypatch.setattr(machine, "QUEUE_DIRECTORY", tmp_path)
+    monkeypatch.setattr(mailfiles, "QUEUE_DIRECTORY", tmp_path)
     (tmp_path / "deferred/A/B").mkdir(parents=True)
     (tmp_path / "deferred/A/B/AB123").write_bytes(b"\0C\xffMessage-Id:  <one@x.test>\n")
     (tmp_path / "hold").mkdir()
     (tmp_path / "hold/7F").write_bytes(b"no such header")
 
-    assert sorted(machine.queued()) == [["deferred", "AB123", "<one@x.test>"], ["hold", "7F", ""]]
+    assert sorted(mailfiles.queued()) == [["deferred", "AB123", "<one@x.test>"], ["hold", "7F", ""]]
 
 
 def test_queue_files_of_other_instances_are_found_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue directory is what has a maildrop."""
-    monkeypatch.setattr(machine, "SPOOL", tmp_path)
-    monkeypatch.setattr(machine, "QUEUE_DIRECTORY", tmp_path / "postfix")
+    monkeypatch.setattr(mailfiles, "SPOOL", tmp_path)
+    monkeypatch.setattr(mailfiles, "QUEUE_DIRECTORY", tmp_path / "postfix")
     for instance in ("postfix", "postfix-b"):
         (tmp_path / instance / "maildrop").mkdir(parents=True)
     (tmp_path / "cron").mkdir()
     for path in ("postfix/maildrop/AB1", "postfix-b/maildrop/AB2"):
         (tmp_path / path).touch()
 
-    assert machine.queue_directories() == [tmp_path / "postfix", tmp_path / "postfix-b"]
-    assert machine.queued() == [
+    assert mailfiles.queue_directories() == [tmp_path / "postfix", tmp_path / "postfix-b"]
+    assert mailfiles.queued() == [
         ["maildrop", "AB1", ""],
         ["maildrop", "AB2", ""],
     ]
@@ -594,7 +596,7 @@ def test_a_file_in_maildrop_that_pickup_ignores_is_not_under_way(
     os.utime(file, (changed, changed))
     postfix = file.stat().st_uid + (0 if ours else 1)
 
-    assert machine.picked_up(file.stat(), postfix) is taken
+    assert mailfiles.picked_up(file.stat(), postfix) is taken
 
 
 def test_a_reload_waits_for_idle_daemons_and_not_for_busy_ones(
@@ -623,6 +625,61 @@ def test_a_reload_waits_for_idle_daemons_and_not_for_busy_ones(
             process.kill()
             process.wait()
         master.stdout.close()
+
+
+STARTED = b"Nov 23 09:17:24 mail postfix/master[81]: daemon started -- version 3.10.13, x\n"
+MARKED = b"Nov 23 09:17:25 mail maillab[1]: mark 7\n"
+WORKED = b"Nov 23 09:17:25 mail postfix/smtpd[90]: connect from unknown[198.18.0.1]\n"
+FIRST = ("master", "postlogd", "qmgr", "pickup")
+
+
+@pytest.mark.parametrize(
+    ("asked", "logged", "processes", "whether"),
+    [
+        ((), STARTED + MARKED, FIRST, True),
+        (("mark", "queue_files", "halt"), STARTED, FIRST, True),
+        (("run",), STARTED, FIRST, False),
+        (("mark", "configure"), STARTED, FIRST, False),
+        ((), STARTED + WORKED + MARKED, FIRST, False),
+        ((), STARTED, (*FIRST, "smtpd"), False),
+        ((), STARTED, FIRST[1:], False),
+    ],
+)
+def test_a_host_is_untouched_when_nothing_tells_otherwise(  # noqa: PLR0917  # a parameter a column
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    asked: tuple[str, ...],
+    logged: bytes,
+    processes: tuple[str, ...],
+    whether: bool,  # noqa: FBT001  # a parametrized expectation
+) -> None:
+    """An operation, a line in the log or a process since it began: each is enough."""
+    log = tmp_path / "mail.log"
+    log.write_bytes(WORKED)
+    monkeypatch.setattr(machine, "LOG", log)
+    monkeypatch.setattr(machine, "names", lambda: dict(enumerate(processes)))
+    monkeypatch.setattr(machine, "master_pid", lambda: int("master" in processes))
+    machine.begin()
+    with log.open("ab") as file:
+        file.write(logged)
+    channel.asked.update(asked)
+
+    assert machine.untouched() is whether
+
+
+def test_a_channel_opened_anew_does_not_know_what_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So its host counts as touched until the next reset."""
+    with tree():
+        channel.asked.clear()
+        machine.prepare()
+        first = set(channel.asked)
+        machine.prepare()
+
+    assert first == set()
+    assert channel.asked - machine.QUIET_OPERATIONS
+    channel.asked.clear()
 
 
 def test_operations_are_named_as_the_harness_calls_them() -> None:

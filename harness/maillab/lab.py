@@ -248,7 +248,10 @@ class Lab:
     # What happens between scenarios.
 
     def conclude(self) -> tuple[History, Verdict]:
-        """End a scenario: let mail come to rest, stop every Postfix, do the accounts."""
+        """End a scenario: let mail come to rest, stop every Postfix, do the accounts.
+
+        A host to which nothing happened may go on running; it has nothing to send.
+        """
         with contextlib.suppress(TimedOut):
             self.stream.wait(
                 self._quiet,
@@ -256,6 +259,11 @@ class Lab:
                 what="an empty active queue",
                 announced=False,
             )
+        # A stopped postlogd(8) loses what it was given and has not written yet.
+        self.mark()
+        halted = [host.channel.begin("halt", whole=self._broken) for host in self.mail_hosts]
+        for answer in halted:
+            answer.result()
         stored, queued = [], []
         with self._marks() as token:
             answers = [
@@ -280,10 +288,12 @@ class Lab:
         """Make every host what it was when the lab came up; raises LabError where it cannot."""
         with self._marks() as token:
             channels = {way for host in self.hosts.values() for way in (host.agent, host.channel)}
-            # A fault on the path leaves traces on hosts that had no part in it.
-            broken = bool(self.record.witnesses)
+            broken = self._broken
             healed = [way.begin("heal") for way in channels if way.used or broken]
-            answers = [(host, host.channel.begin("reset", token=token)) for host in self.mail_hosts]
+            answers = [
+                (host, host.channel.begin("reset", token=token, whole=broken))
+                for host in self.mail_hosts
+            ]
             failed = [f"{host.name}: {f}" for host, a in answers for f in a.result()["failed"]]
             for answer in healed:
                 answer.result()
@@ -324,6 +334,11 @@ class Lab:
         for host in self.hosts.values():
             host.channel.close()
             host.agent.close()
+
+    @property
+    def _broken(self) -> bool:
+        """Whether there was a fault: it may leave traces on hosts that had no part in it."""
+        return bool(self.record.witnesses)
 
     def _quiet(self) -> bool:
         """Whether no queue file is under way, or was made due by a moved clock.

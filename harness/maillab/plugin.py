@@ -6,6 +6,7 @@ ledger), void (a fault without a witness) or an error of the lab or the test.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ _CONCERNED: dict[str, faq.Kind] = {"cures": "cure", "faults": "symptom"}
 _OWN_ASSERTIONS = (AssertionError, pytest.fail.Exception)
 # The rest is in the evidence.
 _JOURNEYS_SHOWN_MAX = 5
+_WORKERS_A_CORE = 2
 _LABS = pytest.StashKey[Labs]()
 _LAB = pytest.StashKey[Lab]()
 _EVIDENCE = pytest.StashKey[str]()
@@ -80,9 +82,10 @@ def pytest_configure(config: pytest.Config) -> None:
     part, _, parts = config.option.shard.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise pytest.UsageError(f"--shard {config.option.shard}: write it as 2/4")
-    # One worker runs the tests of one file, so that their lab is started once.
+    # Each worker begins with a stretch of its own of the tests, which are in the order of
+    # their topologies, so that few labs are started; who is done first takes of the others'.
     if getattr(config.option, "dist", "no") == "load":
-        config.option.dist = "loadfile"
+        config.option.dist = "worksteal"
     config.stash[_LABS] = Labs(by_hand=config.option.keep_labs)
 
 
@@ -90,6 +93,17 @@ def pytest_report_header(config: pytest.Config) -> str:
     """Say what is being tested, and how to do it again."""
     withheld = config.option.withhold
     return f"maillab: Postfix {config.option.postfix}" + (withheld and f", {withheld} withheld")
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """``-n auto``: two workers a core, since mail waits as often as it works.
+
+    PYTEST_XDIST_AUTO_NUM_WORKERS says otherwise, see pytest-xdist.
+    """
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return _WORKERS_A_CORE * len(os.sched_getaffinity(0))
 
 
 @pytest.hookimpl(tryfirst=True)

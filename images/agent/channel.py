@@ -129,6 +129,8 @@ async def _nothing() -> None:
 
 
 MODULES: list[Any] = []
+# The operations that were asked for, for whoever wants to know (machine.untouched).
+asked: set[str] = set()
 OPERATIONS: dict[str, Operation] = {
     "run": run,
     "read": read,
@@ -142,7 +144,9 @@ async def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request; whatever goes wrong is an answer, too."""
     number = request.pop("id", None)
     try:
-        operation = OPERATIONS[request.pop("op")]
+        name = request.pop("op")
+        operation = OPERATIONS[name]
+        asked.add(name)
         return {"id": number, "ok": await operation(**request)}
     except Exception as error:  # noqa: BLE001  # the asker must hear of anything
         return {"id": number, "error": f"{type(error).__name__}: {error}"}
@@ -185,4 +189,6 @@ async def main(modules: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    # The modules import this one; it must be the one that runs.
+    sys.modules["channel"] = sys.modules[__name__]
     asyncio.run(main(sys.argv[1:]))

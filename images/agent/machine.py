@@ -1,48 +1,25 @@
-"""What the channel can do in a mail host: Postfix, its files, its state as it was.
+"""What the channel can do in a mail host: run Postfix, move its clock, put it back.
 
-The first call keeps a copy of everything a scenario may change; ``reset`` walks
-the same folders and puts back whatever differs. So nothing has to be known about
-what a scenario did, and what cannot be put back is named.
+A host to which nothing happened between two scenarios is left running as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import hashlib
 import os
-import pickle
 import re
-import shutil
 import signal
 import socket
-import stat
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
+from typing import Any, Dict, List, Optional
 
 import channel
-import uucpspool
+import mailfiles
+import snapshot
 
-WATCHED = ("/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/var")
-# Beside them the programs with set-id bits, and what is installed with them: links lead to
-# the same ones. All of their folder would be ten times as much to keep.
-PROGRAMS = ("/usr/sbin", ("post", "rmail", "sendmail"))
-UNWATCHED = {"/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/mail.log"}
-# Written anew by every start of master; no scenario can tell.
-RUNTIME = re.compile(
-    r"/var/spool/postfix/pid/|/var/lib/postfix/(master\.lock|prng_exch)$|__pycache__"
-)
-BASELINE = Path("/run/maillab/baseline")
-QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
-QUEUE_DIRECTORY = Path("/var/spool/postfix")
-# The second is where scenarios have mailboxes that belong to no user.
-SPOOLS = (Path("/var/mail"), Path("/var/vmail"))
-# Where other instances (postmulti(1)) have theirs, beside it.
-SPOOL = Path("/var/spool")
-# What pickup(8) leaves alone for good is not under way.
-NEVER_PICKED_UP = "maildrop, but never picked up"
+QUEUE_DIRECTORY = mailfiles.QUEUE_DIRECTORY
 MAIN_CF = Path("/etc/postfix/main.cf")
 LOG = Path("/var/log/mail.log")
 PRELOAD = Path("/etc/ld.so.preload")
@@ -54,128 +31,31 @@ CLOCK_ENVIRONMENT = "FAKETIME_NO_CACHE=1 NO_FAKE_STAT=1"
 MASTER_PID = QUEUE_DIRECTORY / "pid/master.pid"
 STOP_WITHIN_S = 5.0
 OTHERS_LOG_WITHIN_S = 1.0
-BEING_WRITTEN_S = 2.0
 LOOK_AGAIN_S = 0.005
 # Daemons that are at work go on until they have done.
 RELOADED_WITHIN_S = 2.0
+# What leaves a host as it is.
+QUIET_OPERATIONS = {
+    "collect", "conclude", "halt", "heal", "mark", "queue_files", "queue_lengths", "read", "reset",
+}  # fmt: skip
+FIRST_DAEMONS = {"master", "pickup", "postlogd", "qmgr"}
+IDLE_LINE = re.compile(rb" maillab\[1\]: | postfix/master\[\d+\]: daemon started ")
 # What master is started through, such as prlimit(1).
 LAUNCHER: List[str] = []
 
 
-class Kept(NamedTuple):
-    """One path as it was: what ``lstat`` said, and the content or link target."""
+class _Begun:
+    """Where the log stood when Postfix was last started by a reset."""
 
-    status: Tuple[int, ...]
-    content: bytes
-
-
-def signature(entry: os.stat_result) -> Tuple[int, ...]:
-    """What changes when anybody touches the file; folders change with their content."""
-    owner = (entry.st_mode, entry.st_uid, entry.st_gid)
-    if not (stat.S_ISREG(entry.st_mode) or stat.S_ISLNK(entry.st_mode)):
-        return owner
-    return (*owner, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
+    log_bytes = 0
 
 
-def walk() -> Iterator[Tuple[str, os.stat_result]]:
-    """The programs and all below the watched folders, folders before what is in them."""
-    pending = list(WATCHED)
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.path in UNWATCHED:
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                yield entry.path, status
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(entry.path)
-    folder, begins = PROGRAMS
-    for name in os.listdir(folder):
-        if name.startswith(begins):
-            path = f"{folder}/{name}"
-            yield path, os.lstat(path)
-
-
-def content_of(path: str, mode: int) -> bytes:
-    """A file's bytes, a link's target, nothing for the rest."""
-    if stat.S_ISREG(mode):
-        return Path(path).read_bytes()
-    return os.fsencode(os.readlink(path)) if stat.S_ISLNK(mode) else b""
-
-
-@functools.cache
-def baseline() -> Dict[str, Kept]:
-    """The host as it was when it came up."""
-    # A channel that was opened anew must not take today's state for the first one.
-    if BASELINE.exists():
-        return cast("Dict[str, Kept]", pickle.loads(BASELINE.read_bytes()))
-    found = {
-        path: Kept(signature(status), content_of(path, status.st_mode)) for path, status in walk()
-    }
-    BASELINE.parent.mkdir(parents=True, exist_ok=True)
-    BASELINE.write_bytes(pickle.dumps(found))
-    return found
-
-
-def put_back() -> List[str]:
-    """Make the watched folders what they were; returns what could not be undone."""
-    before = baseline()
-    now = dict(walk())
-    failed = []
-    for path in sorted(now, reverse=True):
-        if path not in before:
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISDIR(now[path].st_mode):
-                    shutil.rmtree(path)
-                else:
-                    os.unlink(path)
-    for path, kept in before.items():
-        there = now.get(path)
-        # Sockets and pipes are made by master itself when it starts.
-        if stat.S_ISSOCK(kept.status[0]) or stat.S_ISFIFO(kept.status[0]):
-            continue
-        if there is not None and signature(there) == kept.status:
-            continue
-        try:
-            restore(path, kept, there)
-        except OSError as error:
-            failed.append(f"{path}: {error.strerror}")
-            continue
-        before[path] = Kept(signature(os.lstat(path)), kept.content)
-    return failed
-
-
-def restore(path: str, kept: Kept, there: Optional[os.stat_result]) -> None:
-    """Put one path back; in place, since some are mount points."""
-    mode, uid, gid = kept.status[:3]
-    if there is not None and stat.S_IFMT(there.st_mode) != stat.S_IFMT(mode):
-        shutil.rmtree(path) if stat.S_ISDIR(there.st_mode) else os.unlink(path)
-        there = None
-    if stat.S_ISLNK(mode):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        os.symlink(kept.content, path)
-        os.lchown(path, uid, gid)
-        return
-    if stat.S_ISDIR(mode):
-        os.makedirs(path, exist_ok=True)
-    else:
-        Path(path).write_bytes(kept.content)
-    os.chown(path, uid, gid)
-    os.chmod(path, stat.S_IMODE(mode))
-    if stat.S_ISREG(mode):
-        os.utime(path, ns=(kept.status[4], kept.status[4]))
+_begun = _Begun()
 
 
 async def digest() -> Dict[str, Any]:
-    """A checksum of each watched path: kind, rights, owner, content."""
-    paths = {}
-    for path, status in walk():
-        if not RUNTIME.search(path):
-            sum_ = hashlib.sha256(repr(signature(status)[:3]).encode())
-            sum_.update(content_of(path, status.st_mode))
-            paths[path] = sum_.hexdigest()
-    return {"paths": paths, "processes": sorted(names().values())}
+    """A checksum of each watched path, and the processes."""
+    return {"paths": snapshot.sums(), "processes": sorted(names().values())}
 
 
 def names() -> Dict[int, str]:
@@ -197,16 +77,10 @@ def master_pid(file: Optional[Path] = None) -> int:
     return 0
 
 
-def queue_directories() -> List[Path]:
-    """The queue directory, and those of other instances on this host."""
-    others = sorted(path.parent for path in SPOOL.glob("*/maildrop"))
-    return [QUEUE_DIRECTORY, *(path for path in others if path != QUEUE_DIRECTORY)]
-
-
 def other_masters() -> List[int]:
     """The masters of other instances that run."""
     found = []
-    for folder in queue_directories()[1:]:
+    for folder in mailfiles.queue_directories()[1:]:
         pid = master_pid(folder / "pid/master.pid")
         if pid:
             found.append(pid)
@@ -403,90 +277,14 @@ async def mark(text: str) -> Dict[str, Any]:
     return {}
 
 
-def places() -> Iterator[Tuple[str, Path]]:
-    """Where mail may be stored, and whose it is: a file is an mbox, a folder a maildir."""
-    for folder in SPOOLS:
-        if folder.is_dir():
-            yield from ((path.name, path) for path in folder.iterdir())
-    for path in [*Path("/home").glob("*/*"), *Path("/root").iterdir()]:
-        # home_mailbox may name any of them; a user's other files are no mail.
-        if path.name in ("Mailbox", "Maildir") or (path / "new").is_dir():
-            yield path.parent.name, path
-
-
 async def others_logged(line: bytes) -> None:
     """Wait until the postlogd(8) of each other instance has written what it was given by now."""
-    for folder in queue_directories()[1:]:
+    for folder in mailfiles.queue_directories()[1:]:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
             log.sendto(line, str(folder / "public/postlog"))
             until = time.monotonic() + OTHERS_LOG_WITHIN_S
             while LOG.read_bytes().find(line) < 0 and time.monotonic() < until:  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(LOOK_AGAIN_S)
-
-
-async def collect() -> Dict[str, Any]:
-    """All mailboxes and the names of all queue files."""
-    mailboxes = []
-    for owner, path in places():
-        if path.is_dir():
-            mailboxes += [
-                [owner, "maildir", file.read_bytes().decode("latin-1")]
-                for state in ("new", "cur")
-                for file in path.glob(f"{state}/*")
-            ]
-        elif path.suffix != ".lock":
-            # A lock says that some delivery agent is at work (mailbox_delivery_lock).
-            mailboxes.append([owner, "mbox", path.read_bytes().decode("latin-1")])
-    return {"mailboxes": mailboxes, "queued": queued()}
-
-
-def queued() -> List[List[str]]:
-    """Queue, queue id and Message-ID of every message in the queue directories.
-
-    What came by UUCP is looked at first: from there it goes into the queue.
-    """
-    found = uucpspool.spooled()
-    for queue, file in queue_paths():
-        with contextlib.suppress(FileNotFoundError):
-            ignored = queue == "maildrop" and not picked_up(file.stat(), file.parent.stat().st_uid)
-            where = NEVER_PICKED_UP if ignored else queue
-            head = file.read_bytes()[:20000]
-            message_id = re.search(rb"(?i)message-id:\s*(<[^>]*>)", head)
-            found.append(
-                [where, file.name, message_id.group(1).decode("latin-1") if message_id else ""]
-            )
-    return found
-
-
-async def queue_lengths() -> Dict[str, Any]:
-    """How many files are in each queue: cheap even when there are thousands."""
-    return {
-        "lengths": {
-            queue: sum(len(files) for _, _, files in os.walk(QUEUE_DIRECTORY / queue))
-            for queue in QUEUES
-        },
-        "running": bool(master_pid()),
-    }
-
-
-def picked_up(file: os.stat_result, postfix: int) -> bool:
-    """Whether pickup(8) will take a file out of maildrop, now or when it is written.
-
-    It wants the owner's execute bit, which postdrop(1) sets in the end, and to be
-    able to read the file as the user ``postfix``.
-    """
-    if file.st_mode & stat.S_IRWXU == stat.S_IRWXU:
-        return file.st_uid == postfix or bool(file.st_mode & stat.S_IROTH)
-    return abs(time.time() - file.st_mtime) < BEING_WRITTEN_S
-
-
-def queue_paths() -> Iterator[Tuple[str, Path]]:
-    """Every file in the queues, with the queue's name."""
-    for directory in queue_directories():
-        for queue in QUEUES:
-            for folder, _, files in os.walk(directory / queue):
-                for name in files:
-                    yield queue, Path(folder, name)
 
 
 def due() -> bool:
@@ -499,43 +297,91 @@ def due() -> bool:
 
 
 async def queue_files() -> Dict[str, Any]:
-    """The queue directories alone, see ``queued``."""
+    """The queue directories alone, see ``mailfiles.queued``."""
     # In the order in which mail moves, or what leaves one queue might be seen in none.
     is_due = due()
-    return {"queued": queued(), "running": bool(master_pid()), "due": is_due}
+    return {"queued": mailfiles.queued(), "running": bool(master_pid()), "due": is_due}
+
+
+async def queue_lengths() -> Dict[str, Any]:
+    """How many files are in each queue: cheap even when there are thousands."""
+    return {"lengths": mailfiles.lengths(), "running": bool(master_pid())}
+
+
+async def collect() -> Dict[str, Any]:
+    """All mailboxes and the names of all queue files."""
+    return {"mailboxes": mailfiles.mailboxes(), "queued": mailfiles.queued()}
+
+
+def untouched() -> bool:
+    """Whether Postfix runs and nothing was asked of this host, nor happened, since it started.
+
+    What anybody does here is an operation, a process or a line in the log.
+    """
+    if not master_pid() or channel.asked - QUIET_OPERATIONS:
+        return False
+    if set(names().values()) - FIRST_DAEMONS:
+        return False
+    with LOG.open("rb") as log:
+        log.seek(_begun.log_bytes)
+        return all(IDLE_LINE.search(line) for line in log)
+
+
+async def halt(*, whole: bool) -> Dict[str, Any]:
+    """Stop Postfix, unless it is untouched and not the ``whole`` lab is to be stopped."""
+    if not whole and untouched():
+        return {"was_running": True}
+    for master in other_masters():
+        await end(master)
+    return await stop()
 
 
 async def conclude(token: str) -> Dict[str, Any]:
-    """Stop Postfix, mark the end of its log, and collect what it left."""
-    for master in other_masters():
-        await end(master)
-    running = (await stop())["was_running"]
+    """Once every host was halted: mark the end of its log, and collect what it left.
+
+    One that has had mail meanwhile from another is stopped now.
+    """
+    if not untouched():
+        await halt(whole=True)
     await mark(f"mark {token}")
-    return {"was_running": running, **await collect()}
+    return await collect()
 
 
-async def reset(token: str) -> Dict[str, Any]:
+async def reset(token: str, *, whole: bool = True) -> Dict[str, Any]:
     """Make this host what it was when it came up, Postfix running, and mark the log."""
+    if not whole and untouched():
+        await mark(f"mark {token}")
+        return {"failed": []}
     strays = list(names())
     for pid in strays:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     await gone(strays)
-    failed = put_back()
+    failed = snapshot.put_back()
     await mark(f"mark {token}")
+    begin()
     await start()
     return {"failed": failed}
 
 
+def begin() -> None:
+    """From here on it counts what happens to this host."""
+    channel.asked.clear()
+    _begun.log_bytes = LOG.stat().st_size
+
+
 def prepare() -> None:
     """Before the first request: remember the host as it is now, for ``reset``."""
-    baseline()
+    if snapshot.BASELINE.exists():
+        # Nobody knows what was asked of the channel before this one.
+        channel.asked.add("what went before")
+    snapshot.baseline()
 
 
 OPERATIONS = {
     operation.__name__: operation
     for operation in (
-        collect, conclude, configure, digest, mark, queue_files, queue_lengths, reload, reset,
-        restart, start, stop, warp,
+        collect, conclude, configure, digest, halt, mark, queue_files, queue_lengths, reload,
+        reset, restart, start, stop, warp,
     )
 }  # fmt: skip

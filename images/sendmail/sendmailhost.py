@@ -16,7 +16,9 @@ from typing import Any, Dict, List
 
 import channel
 import machine
+import mailfiles
 import sendmailinit
+import snapshot
 
 PID_FILE = Path("/run/sendmail/mta/sendmail.pid")
 CHANGES = Path("/etc/mail/changes.m4")
@@ -111,24 +113,28 @@ async def queue_files() -> Dict[str, Any]:
 
 async def collect() -> Dict[str, Any]:
     """All mailboxes and what is queued."""
-    return {**await machine.collect(), "queued": queued()}
+    return {"mailboxes": mailfiles.mailboxes(), "queued": queued()}
+
+
+async def halt(*, whole: bool) -> Dict[str, Any]:  # noqa: ARG001  # it is stopped in any case
+    """Stop Sendmail."""
+    return await stop()
 
 
 async def conclude(token: str) -> Dict[str, Any]:
-    """Stop Sendmail, mark the end of its log, and collect what it left."""
-    running = (await stop())["was_running"]
+    """Once every host was halted: mark the end of its log, and collect what it left."""
     await mark(f"mark {token}")
-    return {"was_running": running, **await collect()}
+    return await collect()
 
 
-async def reset(token: str) -> Dict[str, Any]:
+async def reset(token: str, *, whole: bool = True) -> Dict[str, Any]:  # noqa: ARG001  # always whole
     """Make this host what it was when it came up, Sendmail running, and mark the log."""
     strays = list(machine.names())
     for pid in strays:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     await machine.gone(strays)
-    failed = machine.put_back()
+    failed = snapshot.put_back()
     await mark(f"mark {token}")
     await start()
     return {"failed": failed}
@@ -147,12 +153,12 @@ async def warp(seconds: float) -> Dict[str, Any]:
 
 def prepare() -> None:
     """Before the first request: remember the host as it is now, for ``reset``."""
-    machine.baseline()
+    snapshot.baseline()
 
 
 OPERATIONS = {
     operation.__name__: operation
     for operation in (
-        collect, conclude, configure, mark, queue_files, reset, restart, start, stop, warp,
+        collect, conclude, configure, halt, mark, queue_files, reset, restart, start, stop, warp,
     )
 }  # fmt: skip
