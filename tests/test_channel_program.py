@@ -346,7 +346,10 @@ import os
 async def heal():
     os.write(2, __name__.encode() + b" healed\\n")
 
-OPERATIONS = {}
+async def use():
+    return {}
+
+OPERATIONS = {"use_" + __name__: use}
 """
 
 
@@ -360,6 +363,19 @@ def test_heal_lifts_what_each_module_has_set(tmp_path: Path) -> None:
     assert program.ask("heal") == {}
 
     assert program.end() == (0, b"", b"one healed\ntwo healed\n")
+
+
+def test_modules_after_the_dashes_are_loaded_and_healed_when_used(tmp_path: Path) -> None:
+    """In their order, until one has the operation; and those that are named for it."""
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / f"{name}.py").write_text(f"print('{name}', flush=True)\n" + HEALING)
+    program = Program("one", "--", "two", "three", "four", path=tmp_path)
+
+    assert program.ask("use_two") == {}
+    assert program.ask("heal") == {}
+    assert program.ask("heal", also=["four", "absent"]) == {}
+
+    assert program.end() == (0, b"", b"one\ntwo\none healed\ntwo healed\nfour\nfour healed\n")
 
 
 def test_without_modules_there_is_nothing_to_heal(program: Program) -> None:

@@ -34,8 +34,9 @@ class Clock:
                 f"the lab's clock cannot go back or stand still ({step}): Postfix would have "
                 "queue files and caches from the future; reset the lab instead"
             )
-        answers = [
-            host.channel.begin("warp", seconds=step.total_seconds()) for host in self._hosts()
-        ]
-        for answer in answers:
+        seconds = step.total_seconds()
+        moved = [(host, host.channel.begin("warp", seconds=seconds)) for host in self._hosts()]
+        # Only when all are up again may any of them try what it has.
+        waiting = [host for host, answer in moved if answer.result(_WARP_WITHIN_S)["waits"]]
+        for answer in [host.channel.begin("wake") for host in waiting]:
             answer.result(_WARP_WITHIN_S)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from maillab import ledger, topology
 from maillab.clock import Clock
 from maillab.engine import compose, images
-from maillab.engine.channel import Channel
+from maillab.engine.channel import LATER, Channel
 from maillab.engine.container import set_network
 from maillab.engine.watchdog import Watchdog
 from maillab.errors import LabError, MaillabError, TimedOut
@@ -36,22 +36,26 @@ _UP_WITHIN_S = 60.0
 _MARKS_WITHIN_S = 20.0
 # How long the mail under way at a scenario's end gets to come to rest.
 _QUIET_WITHIN_S = 15.0
+# Loaded when first asked for something, those sooner that are used the most.
 _AGENT_PROGRAMS = (
-    "pop3client",
-    "addresses",
-    "crowd",
+    LATER,
     "smtpclient",
     "smtpserver",
-    "middlebox",
-    "capture",
-    "dnsproxy",
-    "datagrams",
-    "line",
-    "load",
-    "netqueue",
-    "netstate",
     "packetfilter",
+    "addresses",
+    "crowd",
+    "capture",
+    "datagrams",
+    "pop3client",
+    "line",
+    "netstate",
+    "netqueue",
+    "middlebox",
+    "load",
+    "dnsproxy",
 )
+# Whose traces a fault leaves on hosts that had no part in it: path MTUs that were learned.
+_LEFT_BY_OTHERS = ("packetfilter",)
 _POSTFIX_PROGRAMS = ("machine", "processes", "disk")
 _SENDMAIL_PROGRAMS = ("sendmailhost",)
 
@@ -289,7 +293,8 @@ class Lab:
         with self._marks() as token:
             channels = {way for host in self.hosts.values() for way in (host.agent, host.channel)}
             broken = self._broken
-            healed = [way.begin("heal") for way in channels if way.used or broken]
+            also = _LEFT_BY_OTHERS if broken else ()
+            healed = [way.begin("heal", also=also) for way in channels if way.used or broken]
             answers = [
                 (host, host.channel.begin("reset", token=token, whole=broken))
                 for host in self.mail_hosts

@@ -126,6 +126,7 @@ def read(
     found = client.agent.call(
         "pop3_read",
         address=address, port=port, user=user, password=password, timeout_s=timeout_s,
+        bounded=True,
     )  # fmt: skip
     messages = [message.parse(raw.encode("latin-1")) for raw in found["messages"]]
     return Inbox(found["greeting"], found["login"], messages, found["error"])

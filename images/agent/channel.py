@@ -10,6 +10,7 @@ Runs on every Python from 3.9 on (Debian bullseye) and needs no library.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -18,7 +19,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Optional
+from typing import Any, Awaitable, Callable, Dict, Optional, Sequence
 
 COOL_S = 10
 
@@ -64,7 +65,9 @@ async def run(
     try:
         out, err = await asyncio.wait_for(talk, timeout_s)
     except asyncio.TimeoutError:  # noqa: UP041  # another class before Python 3.11
-        os.killpg(process.pid, signal.SIGKILL)
+        # It may have ended, and a daemon that it started have our pipes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         return {"status": None, "stdout": "", "stderr": f"killed after {timeout_s} s"}
     return {
@@ -111,14 +114,18 @@ async def append(path: str, content: str) -> dict[str, Any]:
     return {}
 
 
-async def heal() -> dict[str, Any]:
-    """Have every module lift what a scenario left."""
+async def heal(also: Sequence[str] = ()) -> dict[str, Any]:
+    """Have the modules that were used lift what a scenario left, and those named beside them."""
     failed = []
-    for module in MODULES:
-        try:
-            await getattr(module, "heal", _nothing)()
-        except Exception as error:  # noqa: BLE001  # the others are healed all the same
-            failed.append(f"{module.__name__}: {error}")
+    for name in MODULES:
+        if name in also:
+            load(name)
+        if name in used or name in also:
+            try:
+                await getattr(sys.modules[name], "heal", _nothing)()
+                used.discard(name)
+            except Exception as error:  # noqa: BLE001  # the others are healed all the same
+                failed.append(f"{name}: {error}")
     if failed:
         raise RuntimeError("; ".join(failed))
     return {}
@@ -128,7 +135,11 @@ async def _nothing() -> None:
     pass
 
 
-MODULES: list[Any] = []
+# What there is beside this module, loaded or not; which has which operation; and which were
+# used, or may have been by an earlier channel that died.
+MODULES: list[str] = []
+OWNERS: dict[str, str] = {}
+used: set[str] = set()
 # The operations that were asked for, for whoever wants to know (machine.untouched).
 asked: set[str] = set()
 OPERATIONS: dict[str, Operation] = {
@@ -140,13 +151,30 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+def load(name: str) -> None:
+    """Import a module and learn its operations."""
+    module = importlib.import_module(name)
+    OPERATIONS.update(module.OPERATIONS)
+    OWNERS.update(dict.fromkeys(module.OPERATIONS, name))
+
+
+def find(name: str) -> Operation:
+    """An operation by its name; loads modules in their order until one has it."""
+    for module in MODULES:
+        if name in OPERATIONS:
+            break
+        load(module)
+    asked.add(name)
+    if name in OWNERS:
+        used.add(OWNERS[name])
+    return OPERATIONS[name]
+
+
 async def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request; whatever goes wrong is an answer, too."""
     number = request.pop("id", None)
     try:
-        name = request.pop("op")
-        operation = OPERATIONS[name]
-        asked.add(name)
+        operation = find(request.pop("op"))
         return {"id": number, "ok": await operation(**request)}
     except Exception as error:  # noqa: BLE001  # the asker must hear of anything
         return {"id": number, "error": f"{type(error).__name__}: {error}"}
@@ -166,15 +194,19 @@ async def serve(reader: asyncio.StreamReader, send: Callable[[bytes], None]) -> 
 
 
 async def main(modules: list[str]) -> None:
-    """Serve on the standard streams, with the operations of the modules named."""
+    """Serve on the standard streams, with the operations of the modules named.
+
+    Those after "--" are loaded when they are first asked for something.
+    """
     # Whatever a program writes to standard output must not break the framing.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    for name in modules:
-        module = importlib.import_module(name)
-        OPERATIONS.update(module.OPERATIONS)
-        MODULES.append(module)
-        getattr(module, "prepare", lambda: None)()
+    now = modules[: modules.index("--")] if "--" in modules else modules
+    MODULES.extend(name for name in modules if name != "--")
+    for name in now:
+        load(name)
+        used.add(name)
+        getattr(sys.modules[name], "prepare", lambda: None)()
     reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -233,7 +233,7 @@ def clock_offset_s() -> float:
 
 
 async def warp(seconds: float) -> Dict[str, Any]:
-    """Move the clock of all that runs here, and have qmgr(8) look for mail that is due now.
+    """Move the clock of all that runs here; where mail is due now it ``waits`` for ``wake``.
 
     The first time Postfix is restarted, so that libfaketime is loaded into it;
     from then on its daemons see a new time the moment it is written.
@@ -252,11 +252,18 @@ async def warp(seconds: float) -> Dict[str, Any]:
         imported = (await channel.run(["postconf", "-h", "import_environment"]))["stdout"].strip()
         await configure({"import_environment": f"{imported} {CLOCK_ENVIRONMENT}"})
         PRELOAD.write_text("/opt/maillab/libfaketime.so.1\n")
-    if running:
+    # The next hop must have started, too, before anything is tried.
+    waits = running and due()
+    if running and not waits:
         await start()
-        # Not a flush, which would try mail that is not due yet.
-        await channel.run(["postkick", "public", "qmgr", "D"])
-    return {"offset_s": offset_s}
+    return {"offset_s": offset_s, "waits": waits}
+
+
+async def wake() -> Dict[str, Any]:
+    """Have qmgr(8) look for mail that is due after ``warp``; Postfix runs on return."""
+    await start()
+    # Not a flush, which would try mail that is not due yet.
+    return await channel.run(["postkick", "public", "qmgr", "D"])
 
 
 async def mark(text: str) -> Dict[str, Any]:
@@ -382,6 +389,6 @@ OPERATIONS = {
     operation.__name__: operation
     for operation in (
         collect, conclude, configure, digest, halt, mark, queue_files, queue_lengths, reload,
-        reset, restart, start, stop, warp,
+        reset, restart, start, stop, wake, warp,
     )
 }  # fmt: skip

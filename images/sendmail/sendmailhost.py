@@ -141,14 +141,18 @@ async def reset(token: str, *, whole: bool = True) -> Dict[str, Any]:  # noqa: A
 
 
 async def warp(seconds: float) -> Dict[str, Any]:
-    """Move the clock of all that runs here, and look through the queue."""
+    """Move the clock of all that runs here, which ``waits`` for ``wake``."""
     offset_s = float(CLOCK.read_text()) if CLOCK.exists() else 0.0
     CLOCK.write_text(f"{offset_s + seconds:+015.1f}\n")
     machine.PRELOAD.write_text("/opt/maillab/libfaketime.so.1\n")
+    return {"offset_s": offset_s + seconds, "waits": True}
+
+
+async def wake() -> Dict[str, Any]:
+    """Look through the queue after ``warp``."""
     await restart()
     # In the foreground: on return every message was tried.
-    await channel.run(["sendmail", "-qf"])
-    return {"offset_s": offset_s + seconds}
+    return await channel.run(["sendmail", "-qf"])
 
 
 def prepare() -> None:
@@ -159,6 +163,7 @@ def prepare() -> None:
 OPERATIONS = {
     operation.__name__: operation
     for operation in (
-        collect, conclude, configure, halt, mark, queue_files, reset, restart, start, stop, warp,
+        collect, conclude, configure, halt, mark, queue_files, reset, restart, start, stop, wake,
+        warp,
     )
 }  # fmt: skip

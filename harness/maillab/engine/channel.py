@@ -23,10 +23,14 @@ from maillab.errors import HostGone, LabError
 _TIMELESS = "FAKETIME_SKIP_CMDS"
 _GRACE_S = 30.0
 _STDERR = 2
+LATER = "--"
 
 
 class Channel:
-    """Requests to one container; opened when first used, opened anew when it died."""
+    """Requests to one container; opened when first used, opened anew when it died.
+
+    ``modules`` are those the other side carries; it loads what follows LATER when needed.
+    """
 
     def __init__(self, container: str, name: str, modules: tuple[str, ...] = ()) -> None:
         self.container = container
@@ -59,7 +63,11 @@ class Channel:
         """Open the channel, unless it is."""
         with self._lock:
             if self._stream is None or self._stream.dead:
-                self._stream = _Stream(self.container, self._name, self._modules)
+                modules = self._modules
+                if self._stream is not None:
+                    # The one that died may have left something in any of them to be healed.
+                    modules = tuple(name for name in modules if name != LATER)
+                self._stream = _Stream(self.container, self._name, modules)
             return self._stream
 
     @property
