@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -445,19 +446,30 @@ def test_void_survives_xdist(run: Run) -> None:
     )
 
 
-def test_xdist_keeps_the_tests_of_a_file_on_one_worker(run: Run) -> None:
-    """So that their lab is started once; each worker takes its own down."""
+def test_xdist_gives_each_worker_a_stretch_of_one_topology(run: Run) -> None:
+    """So that few labs are started; each worker takes its own down."""
     text = """
 @pytest.mark.parametrize("number", range(6))
 def test_behaviour_it(lab, number, worker_id):
-    print("ran on", worker_id, "in", __file__[-9:])
+    print("ran on", worker_id, "for", number)
 """
-    result = run("-n", "2", test_a=text, test_b=text)
+    result = run("-n", "2", test_a=text)
 
-    result.assert_outcomes(passed=12)
-    ran = set(re.findall(r"ran on (gw\d) in (test_.)", result.stdout.str()))
-    assert {file for _, file in ran} == {"test_a", "test_b"}
-    assert len(ran) == 2
+    result.assert_outcomes(passed=6)
+    ran = re.findall(r"ran on (gw\d) for (\d)", result.stdout.str())
+    assert {("gw0", "0"), ("gw1", "3")} <= set(ran)
+
+
+def test_xdist_has_two_workers_a_core(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the environment says how many, as pytest-xdist has it."""
+    text = "def test_behaviour_it(lab): pass\n"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    two = run("-n", "auto", test_a=text)
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "1")
+    one = run("-n", "auto", test_a=text)
+
+    two.stdout.fnmatch_lines(["*2/2 workers*"])
+    one.stdout.fnmatch_lines(["*1/1 worker*"])
 
 
 # Errors of the lab.
