@@ -317,11 +317,12 @@ class MailHost(Host):
             self.begin_mark(token).result()
             try:
                 stream.wait_for_marks({self.name: token}, since=since, within_s=_MARK_WITHIN_S)
-                return
             except TimedOut:
                 # A postlogd(8) that is killed takes along what it has in hand.
                 if last:
                     raise
+            else:
+                return
 
     def contents(self, collected: Mapping[str, Any]) -> Contents:
         """Mailboxes and queue as the host handed them over."""
