@@ -50,6 +50,9 @@ ROOMS = (
     "load",
     "lab",
     "evidence",
+    "repro.report",
+    "repro.plan",
+    "repro.play",
     "faq",
     "plugin",
     "cli",
@@ -57,7 +60,7 @@ ROOMS = (
 )
 SURFACE = {"plugin", "cli", "__main__"}
 # Hold nothing but their docstring, so that importing them is importing nothing.
-EMPTY = {"", "engine"}
+EMPTY = {"", "engine", "repro"}
 PURE = {"errors", "message", "pcap", "sendmaillog", "maillog", "history", "journey", "ledger"}
 DOES_IO = {
     "asyncio", "docker", "http", "io", "multiprocessing", "os", "pathlib", "psutil", "requests",

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--json", action="store_true", help="print JSON, see below")
         return added
 
-    for family in (_labs, _mail, _faults, _project):
+    for family in (_labs, _mail, _faults, _reports, _project):
         family(command)
     return parser
 
@@ -282,6 +282,39 @@ def _faults(command: _Command) -> None:
 
     for parser_of_lab in (fault, warp):
         parser_of_lab.add_argument("--lab", default="", help=_LAB)
+
+
+def _reports(command: _Command) -> None:
+    repro = command(
+        "repro.repro",
+        "try a reported problem in a lab, and say whether it is the same",
+        "maillab repro report.txt --table /etc/postfix/virtual=./virtual",
+        details="A report has 'postconf -n', rows of master.cf and log lines in any order,\n"
+        "quoted or not. Names and addresses become the lab's own; what\n"
+        "cannot be had here is left out, and said. What another server is said to have replied\n"
+        "is replied here, too. Exit status 1 when something else happens than was reported.",
+        json='{"postfix": {"reported", "here"}, "mapped", "left_out", "recipients": [{"recipient", '
+        '"same", "reported": {"status", "dsn", "relay", "reply", "code"}, "here"}], "settled", '
+        '"journey"}',
+    )
+    repro.add_argument(
+        "files", metavar="FILE", nargs="*", help="the report; none, or '-': standard input"
+    )
+    repro.add_argument("--topology", metavar="NAME", default="standalone", help="the lab's")
+    repro.add_argument("--host", metavar="HOST", default="", help="which of its hosts it is about")
+    repro.add_argument(
+        "--postfix", metavar="VERSION", help="(default: the nearest to the report's)"
+    )
+    repro.add_argument(
+        "--table", metavar="PATH=FILE", action="append", default=[],
+        help="content of a lookup table that main.cf names; may be repeated",
+    )  # fmt: skip
+    repro.add_argument("--from", dest="sender", metavar="ADDR", help="envelope sender; '' for none")
+    repro.add_argument("--to", metavar="ADDR", nargs="+", default=[], help="recipients")
+    repro.add_argument(
+        "--allow-commands", action="store_true", help="run what its configuration runs, here"
+    )
+    repro.add_argument("--keep", action="store_true", help="leave the lab up to look at")
 
 
 def _project(command: _Command) -> None:

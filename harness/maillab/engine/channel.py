@@ -39,6 +39,7 @@ class Channel:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._stream: _Stream | None = None
+        self._opened = False
 
     def call(
         self, op: str, *, timeout_s: float = 30.0, bounded: bool = False, **arguments: Any
@@ -64,10 +65,11 @@ class Channel:
         with self._lock:
             if self._stream is None or self._stream.dead:
                 modules = self._modules
-                if self._stream is not None:
+                if self._opened:
                     # The one that died may have left something in any of them to be healed.
                     modules = tuple(name for name in modules if name != LATER)
                 self._stream = _Stream(self.container, self._name, modules)
+                self._opened = True
             return self._stream
 
     @property

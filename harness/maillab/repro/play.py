@@ -1,0 +1,162 @@
+"""A plan played in a lab: configured, sent, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import cast
+
+from maillab.errors import BadInput, BadTable, CommandFailed, TimedOut, UnknownName
+from maillab.faults import Greeting, Refused, SilentDrop, SmtpStage
+from maillab.faults.smtp_stage import Stage
+from maillab.host import Fault, Host
+from maillab.lab import Lab
+from maillab.postfix import MailHost
+from maillab.record import Mail
+from maillab.repro.plan import Answer, Plan, Scene, Spot
+from maillab.repro.report import Fate
+
+_SETTLES_WITHIN_S = 60.0
+
+
+@dataclass
+class Outcome:
+    """What happened here, and what could not be had; ``settled`` when the mail came to rest."""
+
+    fates: dict[str, Fate] = field(default_factory=dict)
+    journey: str = ""
+    settled: bool = True
+    left_out: list[str] = field(default_factory=list)
+
+
+def scene_of(running: Lab, host: MailHost) -> Scene:
+    """Who plays the client and everybody else; the host itself where there is nobody."""
+    others = [one for one in running.hosts.values() if one is not host]
+    mail_hosts = [one for one in others if isinstance(one, MailHost)]
+    clients = [one for one in others if not isinstance(one, MailHost)]
+    remote = next(iter(mail_hosts), host)
+    client = next(iter([*clients, *mail_hosts]), host)
+    return Scene(_spot(host), _spot(client), _spot(remote))
+
+
+def _spot(host: Host) -> Spot:
+    return Spot(host.name, host.fqdn, host.address)
+
+
+def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
+    """Do what a plan says; raises LabError where Postfix does not start with it."""
+    outcome = Outcome()
+    _apply(host, plan, outcome)
+    with _answering(running, scene, plan.answer, outcome):
+        mail = _send(running, host, scene, plan)
+        try:
+            running.settle(mail, within_s=_SETTLES_WITHIN_S)
+        except TimedOut:
+            outcome.settled = False
+    outcome.journey = mail.journey.text()
+    outcome.fates = _fates(mail)
+    return outcome
+
+
+def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
+    for name in dict.fromkeys(plan.users):
+        if host.run("id", name, check=False).status:
+            with contextlib.suppress(CommandFailed):
+                # Not every local part is a name that a user can have.
+                host.user(name)
+    settings = dict(plan.settings)
+    for table in plan.tables:
+        try:
+            made = host.table(table.name, table.text, kind=table.kind)
+        except BadTable as error:
+            outcome.left_out.append(f"table {table.name}: made empty, {error}")
+            made = host.table(table.name, "", kind=table.kind)
+        settings = {name: value.replace(table.place, made) for name, value in settings.items()}
+    if plan.aliases is not None:
+        host.aliases(plan.aliases)
+    _apply_rows(host, plan, outcome)
+    known = set(host.run("postconf", "-d").stdout.replace(" =", "=").splitlines())
+    known = {line.partition("=")[0] for line in known}
+    for name in [one for one in settings if one not in known]:
+        # One of the reporter's own, which others use, or of another version.
+        try:
+            host.configure(**{name: settings[name]})
+        except UnknownName:
+            used = any(f"${name}" in v or f"${{{name}" in v for v in settings.values())
+            if not used:
+                outcome.left_out.append(f"{name}: Postfix {host.version} has no such parameter")
+                del settings[name]
+    if settings:
+        host.configure(**settings)
+
+
+def _apply_rows(host: MailHost, plan: Plan, outcome: Outcome) -> None:
+    stock = {" ".join(row.split()) for row in host.run("postconf", "-M").stdout.splitlines()}
+    directory = host.postconf("daemon_directory")
+    for row in plan.rows:
+        words = row.split()
+        if " ".join(words) in stock:
+            continue
+        program = words[7]
+        if host.run("test", "-x", f"{directory}/{program}", check=False).status:
+            outcome.left_out.append(f"{row}: Postfix {host.version} has no program {program}")
+            continue
+        host.run("postconf", "-M", f"{words[0]}/{words[1]}={' '.join(words)}")
+
+
+@contextlib.contextmanager
+def _answering(
+    running: Lab, scene: Scene, answer: Answer | None, outcome: Outcome
+) -> Iterator[None]:
+    """Have the other server do as it is reported to have done."""
+    remote = running.hosts[scene.remote.name]
+    if answer is None or remote.name == scene.host.name:
+        yield
+        return
+    try:
+        fault = _fault(answer)
+    except BadInput as error:
+        outcome.left_out.append(f"the other server's reply: {error}")
+        yield
+        return
+    with remote.faulty(fault):
+        yield
+
+
+def _fault(answer: Answer) -> Fault:
+    if answer.absent:
+        return Refused() if answer.absent == "refused" else SilentDrop()
+    if answer.stage == "greeting":
+        return Greeting(answer.reply)
+    return SmtpStage(cast("Stage", answer.stage), reply=answer.reply)
+
+
+def _send(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Mail:
+    if plan.by_smtp:
+        client = running.hosts[scene.client.name]
+        return client.submit(
+            plan.recipients, server=host, sender=plan.sender, size_bytes=plan.size_bytes
+        )
+    return host.send(plan.recipients, sender=plan.sender, size_bytes=plan.size_bytes)
+
+
+def _fates(mail: Mail) -> dict[str, Fate]:
+    """The last word on each recipient that was named."""
+    fates: dict[str, Fate] = {}
+    sent = mail.submission
+    for recipient, code, dsn, reply in sent.rejections:
+        text = reply.removeprefix(dsn).strip()
+        fates[recipient] = Fate(recipient, "rejected", dsn, "", text, "smtpd", code)
+    if sent.outcome == "refused" and not fates:
+        for recipient in sent.probe.recipients:
+            fates[recipient] = Fate(
+                recipient, "rejected", sent.dsn, "", sent.reply, "smtpd", sent.code
+            )
+    for event in mail.journey.deliveries:
+        recipient = event.orig_to or event.to
+        relay = "" if event.relay == "none" else event.relay
+        fates[recipient] = Fate(
+            recipient, event.status, event.dsn, relay, event.reply, event.service
+        )
+    return fates
