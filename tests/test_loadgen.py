@@ -34,6 +34,9 @@ class Sink:
     async def start(self) -> asyncio.Server:
         return await asyncio.start_server(self.serve, "127.0.0.1", 0)
 
+    async def before_the_end(self, data: bytes) -> None:
+        """For servers that take their time."""
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.sessions += 1
         self.open += 1
@@ -47,6 +50,7 @@ class Sink:
                 data = await reader.readuntil(b"\r\n.\r\n")
                 if self.hangs_up_after and len(self.stored) >= self.hangs_up_after:
                     break
+                await self.before_the_end(data)
                 self.stored.append(data)
                 writer.write(
                     f"{self.replies.get('end', '250 2.0.0 Ok: queued as A1')}\r\n".encode()
