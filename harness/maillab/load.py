@@ -211,6 +211,9 @@ class Loading:
         """End it, finished or not; every message that was attempted is on record."""
         if self.report is not None:
             return self.report
+        # First, since it asks about what is gone then.
+        self._over.set()
+        self._watcher.join()
         answers = [
             (gang, gang.host.agent.begin("load_stop", load=gang.number)) for gang in self._gangs
         ]
@@ -223,8 +226,6 @@ class Loading:
                 self._submit(gang, one)
             messages += of_gang
         took_s = time.monotonic() - self.began_s
-        self._over.set()
-        self._watcher.join()
         self.report = self._reported(messages, took_s)
         return self.report
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import faq, faults, images, lab
+from bench import faq, faults, images, lab, load
 from maillab.engine.images import VERSION_DEFAULT, ensure
 
 REACH = {
@@ -23,11 +23,14 @@ REACH = {
     "event_p95_ms": 20.0,
     "faq_wall_s": 120.0,
     "images_from_nothing_s": 120.0,
+    "load_kb_a_session": 100.0,
 }
+AT_LEAST = {"load_vs_smtp_source_postfix": 0.9}
 Figures = dict[str, list[float]]
 PARTS: dict[str, Callable[[str], Figures]] = {
     "lab": lab.measure,
     "faults": faults.measure,
+    "load": load.measure,
     "faq": faq.measure,
     "images": images.measure,
 }
@@ -61,9 +64,10 @@ def tell(name: str, runs: list[float], report: dict[str, object]) -> bool:
     value = runs[int(len(runs) * 0.95)] if "p95" in name else middle
     report[name] = round(value, 3)
     report[f"{name}_spread"] = [round(run, 3) for run in (low, middle, high)]
-    reach = REACH.get(name)
-    missed = reach is not None and value > reach
-    aim = "" if reach is None else f"≤ {reach:g}: {'MISSED' if missed else 'reached'}; "
+    most, least = REACH.get(name), AT_LEAST.get(name)
+    missed = (most is not None and value > most) or (least is not None and value < least)
+    aims = [f"≤ {most:g}"] * (most is not None) + [f"≥ {least:g}"] * (least is not None)
+    aim = f"{aims[0]}: {'MISSED' if missed else 'reached'}; " if aims else ""
     print(
         f"  {name:34} {value:9.3f}  "
         f"({aim}min {low:.3f}, median {middle:.3f}, max {high:.3f}, {len(runs)} runs)",

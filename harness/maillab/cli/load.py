@@ -54,8 +54,8 @@ def load(arguments: Namespace) -> int:
             raise BadInput(f"{server.name} runs no Postfix; take a mail host for --to-host")
         running.record.begin()
         clients = [running.hosts[name] for name in arguments.from_host]
-        loading = Loading(wanted, server, clients, running.mail_hosts)
         with _interruptible() as interrupted:
+            loading = Loading(wanted, server, clients, running.mail_hosts)
             _watch(loading, wanted, interrupted, quiet=arguments.json or not sys.stderr.isatty())
             report = loading.stop()
         loading.raise_failure()
@@ -100,13 +100,20 @@ def _login(words: str) -> tuple[str, str] | None:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C ends the load, not the report."""
+    """Ctrl-C, or SIGTERM, ends the load, not the report; said again, it ends that, too."""
     interrupted = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+
+    def interrupt(number: int, _: object) -> None:
+        interrupted.set()
+        signal.signal(number, before[number])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {int(number): signal.signal(number, interrupt) for number in numbers}
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch(loading: Loading, wanted: Load, interrupted: threading.Event, *, quiet: bool) -> None:

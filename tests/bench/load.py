@@ -1,0 +1,83 @@
+"""The load generator beside Postfix's own smtp-source(1), and what a session costs it.
+
+The same work for both, in turn, from the same host: so many sessions at once, one
+message a session, the same sizes, into the same real Postfix (which discards what it
+took, so that delivery is not what is measured) and into smtp-sink(1). A ratio above
+1 says that more messages a second were acknowledged to ours.
+"""
+
+from __future__ import annotations
+
+import time
+
+from maillab import lab as labs
+from maillab import topology
+from maillab.lab import Lab
+
+PAIRS = 9
+SESSIONS, MESSAGES, SIZE_BYTES = 100, 1500, 1000
+# Two loads that differ only in their sessions, so that what differs is theirs.
+FEW, MANY = 200, 1200
+LIMITS = {
+    "default_process_limit": "1500",
+    "smtpd_client_connection_count_limit": "0",
+    "local_transport": "discard:",
+}
+
+
+def measure(version: str) -> dict[str, list[float]]:
+    """Ratios of messages a second, ours to smtp-source's; memory in kB a session."""
+    found: dict[str, list[float]] = {}
+    with_workers = {"load_vs_smtp_source": 1, "load_2_workers_vs_smtp_source": 2}
+    running = labs.start(topology.load("standalone"), version)
+    try:
+        running.mail.configure(**LIMITS)
+        for name, workers in with_workers.items():
+            found[f"{name}_postfix"] = _pairs(running, workers)
+        found["load_kb_a_session"] = [_memory(running)]
+        running.mail.stop()
+        sink = f"setsid smtp-sink -u postfix {running.mail.address}:25 1000 >/dev/null 2>&1 &"
+        running.mail.run("sh", "-c", sink)
+        for name, workers in with_workers.items():
+            found[f"{name}_sink"] = _pairs(running, workers)
+    finally:
+        running.down()
+    return found
+
+
+def _pairs(running: Lab, workers: int) -> list[float]:
+    return [_ours(running, workers) / _smtp_source(running) for _ in range(PAIRS)]
+
+
+def _ours(running: Lab, workers: int) -> float:
+    report = running.load(
+        running.mail,
+        running.remote,
+        sessions=SESSIONS,
+        messages=MESSAGES,
+        sizes_bytes=SIZE_BYTES,
+        recipients=["alice@mail.example.com"],
+        workers=workers,
+    )
+    return report.rate_per_s
+
+
+def _smtp_source(running: Lab) -> float:
+    began = time.perf_counter()
+    running.remote.run(
+        "smtp-source",
+        *("-s", str(SESSIONS), "-m", str(MESSAGES), "-l", str(SIZE_BYTES)),
+        *("-f", "load@remote.example.net", "-t", "alice@mail.example.com"),
+        f"inet:{running.mail.address}:25",
+        timeout_s=300,
+    )
+    return MESSAGES / (time.perf_counter() - began)
+
+
+def _memory(running: Lab) -> float:
+    """How much more a generator with many sessions held open had than one with few."""
+    few, many = (
+        running.load(running.mail, running.remote, sessions=count, messages=count, held=True).rss_kb
+        for count in (FEW, MANY)
+    )
+    return (many - few) / (MANY - FEW)
