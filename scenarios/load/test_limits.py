@@ -135,7 +135,7 @@ def test_cure_fewer_servers_at_once_need_fewer_files(lab: Lab) -> None:
     with lab.mail.faulty(OpenFilesLimit(140)):
         from_sixty_clients(lab)
         before = complaints(lab, "trivial-rewrite", NO_FILES)
-        lab.mail.cure.configure(default_process_limit="10")
+        lab.mail.cure.configure(default_process_limit="3")
         report = from_sixty_clients(lab)
 
     assert complaints(lab, "trivial-rewrite", NO_FILES) == before > 0
