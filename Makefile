@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: setup scenarios test lint withhold bench lock images-save images-load ci-local clean
+.PHONY: setup scenarios test lint withhold bench durations lock images-save images-load ci-local clean
 
 setup: $(STAMP)
 	@$(BIN)/maillab images --make --postfix $(POSTFIX)
@@ -36,6 +36,10 @@ withhold: setup
 
 bench: setup
 	PYTHONPATH=tests $(BIN)/python -m bench --postfix $(POSTFIX)
+
+# After a whole run, from its results: what --shard balances by.
+durations: $(STAMP)
+	$(BIN)/maillab faq --durations scenarios/durations.json
 
 # After a change of the dependencies in pyproject.toml.
 lock: $(STAMP)

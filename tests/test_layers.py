@@ -54,6 +54,7 @@ ROOMS = (
     "repro.plan",
     "repro.play",
     "faq",
+    "shards",
     "plugin",
     "cli",
     "__main__",
