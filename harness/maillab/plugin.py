@@ -253,7 +253,7 @@ def pytest_runtest_makereport(
     report.maillab = {  # type: ignore[attr-defined]  # travels with the report, through xdist, too
         "verdict": verdict,
         "kind": faq.kind_of(item),
-        "scenario": bool(faq.topology_of(item)),
+        "faq": bool(faq.marks_of(item)),
         "waited_s": dict(running.stream.waited_s) if running else {},
         "evidence": item.stash.get(_EVIDENCE, ""),
         "faulty": bool(running and running.record.witnesses),
@@ -328,9 +328,9 @@ class _Verdicts:
         self._take_down(report)
 
     def _take_down(self, report: pytest.TestReport) -> None:
-        """Keep how a scenario ended; the worst of its phases counts."""
+        """Keep how a scenario of the FAQ ended; the worst of its phases counts."""
         told = getattr(report, "maillab", {})
-        if not told.get("scenario") or self._config.option.withhold:
+        if not told.get("faq") or self._config.option.withhold:
             return
         outcome: faq.Outcome = report.outcome
         if report.failed and told["verdict"] in ("void", "error"):
