@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import hashlib
 import http.server
 import io
 import json
@@ -24,7 +25,6 @@ from typing import Any
 import docker
 import pytest
 import requests
-from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
 from maillab import errors, resources, topology
@@ -250,7 +250,12 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
     (tmp_path / "config.json").write_text('{"currentContext": "desktop"}')
 
     def make(name: str, host: str) -> None:
-        ContextAPI.create_context(name, host=host)
+        # As the command line writes it; the SDK's own would rewrite the address.
+        meta = tmp_path / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+        meta.mkdir(parents=True)
+        endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
+        told = {"Name": name, "Metadata": {}, "Endpoints": endpoints}
+        (meta / "meta.json").write_text(json.dumps(told))
 
     return make
 
