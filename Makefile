@@ -27,6 +27,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --pedantic --quiet .github/workflows
+	$(BIN)/shellcheck .ci/run setup.sh
+	$(BIN)/shellcheck --shell=bash images/*/*.sh
 	$(BIN)/python docs/generate.py --check
 
 withhold: setup
