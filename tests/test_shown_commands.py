@@ -88,9 +88,12 @@ class Reader:
         if "--" in ours:
             cut = ours.index("--")
             ours, behind = ours[:cut], ours[cut + 1 :]
-        which = {"down": [self.lab], "up": [], "faq": ["--runs", str(self._folder)]}.get(
-            name, ["--lab", self.lab]
-        )
+        which = {
+            "down": [self.lab],
+            "up": [],
+            "repro": [],
+            "faq": ["--runs", str(self._folder)],
+        }.get(name, ["--lab", self.lab])
         if behind[:1] == ["maillab"]:
             behind = self._in_lab(behind)
         return [*MAILLAB, name, *which, *ours, *(["--", *behind] if behind else [])]
