@@ -1,8 +1,9 @@
 """Runs every ``run:`` step of the workflows here, as far as one machine is a runner.
 
 Each job is played in a clean clone, with the first value of each of its matrix's
-lists unless ``--only`` names another or ``--matrix all`` takes all; steps that use an action are told, not run. A job
-ends with its first failing step, those with "always()" or "failure()" excepted.
+lists unless ``--only`` names another or ``--matrix all`` takes all; steps that use
+an action are told, not run. A job ends with its first failing step, those with
+"always()" or "failure()" excepted.
 """
 
 from __future__ import annotations
