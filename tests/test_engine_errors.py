@@ -165,6 +165,7 @@ def test_where_no_engine_answers_one_is_told_how_to_get_one(
     assert not isinstance(error.value, NoRights | EngineTooOld)
     assert host in str(error.value)
     assert "install Docker Engine" in str(error.value)
+    assert ("Connection refused" in str(error.value)) == host.startswith("tcp:")
     assert "DOCKER_HOST" in str(error.value)
 
 

@@ -44,15 +44,18 @@ def _connect(_pid: int) -> docker.DockerClient:
     if socket.startswith("ssh:"):
         raise NoEngine(f"the engine is at {socket}, but {_SSH}")
     try:
-        speaks = _client(socket, "1.41").api.version(api_version=False)["ApiVersion"]
+        with contextlib.closing(_client(socket, "1.41")) as asking:
+            speaks = asking.api.version(api_version=False)["ApiVersion"]
         client = _client(socket, speaks)
     except (DockerException, requests.exceptions.RequestException, ValueError) as error:
-        if _errno(error) == errno.EACCES:
+        cause = _cause(error)
+        if cause and cause.errno == errno.EACCES:
             raise NoRights(
                 f"the Docker engine at {socket} does not let this user in: add the user to the "
                 "group 'docker' and log in again, or run as root"
             ) from error
-        raise NoEngine(f"no Docker engine answers at {socket}: {HOW_TO_GET_ONE}") from error
+        why = f" ({cause.strerror})" if cause and cause.strerror else ""
+        raise NoEngine(f"no Docker engine answers at {socket}{why}: {HOW_TO_GET_ONE}") from error
     if tuple(int(part) for part in speaks.split(".")) < API_VERSION_MIN:
         raise EngineTooOld(
             f"the Docker engine at {socket} speaks API {speaks}; "
@@ -95,13 +98,13 @@ def address() -> str:
     return f"unix://{next((path for path in usual if path.exists()), usual[0])}"
 
 
-def _errno(error: BaseException | None) -> int | None:
+def _cause(error: BaseException | None) -> OSError | None:
     """The operating system's reason below what the libraries wrapped around it."""
     while error is not None:
         inner: object = error
         while isinstance(inner, BaseException):
             if isinstance(inner, OSError) and inner.errno:
-                return inner.errno
+                return inner
             inner = inner.args[-1] if inner.args else None
         error = error.__cause__ or error.__context__
     return None
