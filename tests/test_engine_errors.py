@@ -286,6 +286,18 @@ def test_a_context_that_is_not_there_is_told(
         client.connect()
 
 
+def test_a_context_that_cannot_be_read_is_told(
+    contexts: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    """In a line."""
+    contexts("desktop", "unix:///desktop.sock")
+    (meta,) = tmp_path.glob("contexts/meta/*/meta.json")
+    meta.write_text("{")
+
+    with pytest.raises(NoEngine, match=r"cannot be read .*docker context ls"):
+        client.connect()
+
+
 def test_compose_is_told_of_the_same_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever Compose it is."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///named.sock")

@@ -79,15 +79,17 @@ def _client(socket: str, version: str) -> docker.DockerClient:
 def address() -> str:
     """Where the engine is: by DOCKER_HOST, Docker's context, or the first usual socket.
 
-    Raises NoEngine for a context that is not there.
+    Raises NoEngine for a context that is not there or cannot be read.
     """
     if os.environ.get("DOCKER_HOST"):
         return os.environ["DOCKER_HOST"]
-    context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT"))
+    advice = "see 'docker context ls', or set DOCKER_HOST"
+    try:
+        context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT"))
+    except Exception as error:  # the SDK has no class of its own for it
+        raise NoEngine(f"Docker's current context cannot be read ({error}): {advice}") from error
     if context is None:
-        raise NoEngine(
-            "Docker's current context is not there: see 'docker context ls', or set DOCKER_HOST"
-        )
+        raise NoEngine(f"Docker's current context is not there: {advice}")
     if context.Name != "default":
         return str(context.Host)
     usual = [
