@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: setup scenarios test lint withhold bench lock images-save images-load ci-local clean
+.PHONY: setup scenarios test lint withhold bench durations lock images-save images-load ci-local clean
 
 setup: $(STAMP)
 	@$(BIN)/maillab images --make --postfix $(POSTFIX)
@@ -27,6 +27,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --pedantic --quiet .github/workflows
+	$(BIN)/shellcheck .ci/run setup.sh
+	$(BIN)/shellcheck --shell=bash images/*/*.sh
 	$(BIN)/python docs/generate.py --check
 
 withhold: setup
@@ -36,6 +39,10 @@ withhold: setup
 
 bench: setup
 	PYTHONPATH=tests $(BIN)/python -m bench --postfix $(POSTFIX)
+
+# After a whole run, from its results: what --shard balances by.
+durations: $(STAMP)
+	$(BIN)/maillab faq --durations scenarios/durations.json
 
 # After a change of the dependencies in pyproject.toml.
 lock: $(STAMP)

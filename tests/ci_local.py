@@ -1,8 +1,9 @@
 """Runs every ``run:`` step of the workflows here, as far as one machine is a runner.
 
 Each job is played in a clean clone, with the first value of each of its matrix's
-lists unless ``--matrix all``; steps that use an action are told, not run. A job
-ends with its first failing step, those with "always()" or "failure()" excepted.
+lists unless ``--only`` names another or ``--matrix all`` takes all; steps that use
+an action are told, not run. A job ends with its first failing step, those with
+"always()" or "failure()" excepted.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ def substituted(text: str, values: dict[str, str]) -> str:
     return re.sub(r"\$\{\{\s*([\w.]+)\s*\}\}", value, text)
 
 
-def combinations(job: dict[str, Any], *, every: bool) -> list[dict[str, str]]:
-    """The matrix's combinations, or the first of them."""
+def combinations(job: dict[str, Any], only: dict[str, str], *, every: bool) -> list[dict[str, str]]:
+    """The matrix's combinations that are not ruled out, or the first of them."""
     matrix: dict[str, list[str]] = job.get("strategy", {}).get("matrix", {})
     names = list(matrix)
     found = [
         dict(zip(names, values, strict=True)) for values in itertools.product(*matrix.values())
     ]
-    return found if every else found[:1]
+    wanted = [one for one in found if all(one.get(key, text) == text for key, text in only.items())]
+    if not wanted:
+        sys.exit(f"{only}: not in the matrix {matrix}")
+    return wanted if every else wanted[:1]
 
 
 def play(name: str, job: dict[str, Any], matrix: dict[str, str], clone: Path) -> bool:
@@ -78,7 +82,11 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="ci_local", description=__doc__)
     options.add_argument("jobs", nargs="*", help="such as ci/faq (default: all)")
     options.add_argument("--matrix", choices=("first", "all"), default="first")
+    options.add_argument(
+        "--only", action="append", default=[], metavar="NAME=VALUE", help="such as postfix=3.10"
+    )
     given = options.parse_args()
+    only = dict(one.split("=", 1) for one in given.only)
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(WORKFLOWS.glob("*.yml")):
@@ -94,7 +102,7 @@ def main() -> int:
                     (clone / "all").mkdir()
                     if before.is_dir():
                         (clone / "all" / "one").symlink_to(before)
-                for matrix in combinations(job, every=given.matrix == "all") or [{}]:
+                for matrix in combinations(job, only, every=given.matrix == "all"):
                     told = " ".join([name, *matrix.values()])
                     print(f"{told}", flush=True)
                     if not play(told, job, matrix, clone):

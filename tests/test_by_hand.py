@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from maillab import topology
-from maillab.engine import compose
+from maillab.engine import compose, images
 
 pytestmark = pytest.mark.xdist_group("labs")
 
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("labs")
 def test_a_topology_becomes_healthy_with_plain_compose(name: str) -> None:
     """``docker compose -f compose/NAME.yaml up`` is all it takes."""
     site = topology.load(name)
+    images.ensure([images.VERSION_DEFAULT], site.own_images)
     project = f"maillab-test-{os.getpid()}"
     net = next(compose.free_nets(compose.POOL_DEFAULT))
     command = [*compose.compose_command(), "-p", project, "-f", str(site.path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import hashlib
 import http.server
 import io
 import json
@@ -27,7 +28,7 @@ import requests
 from docker.errors import APIError, DockerException
 
 from maillab import errors, resources, topology
-from maillab.engine import bootstrap, client, images
+from maillab.engine import bootstrap, client, compose, images
 from maillab.engine.images import Image
 from maillab.errors import (
     EngineTooOld,
@@ -74,7 +75,7 @@ def test_the_tree_of_errors_is_the_one_that_is_written_down() -> None:
 def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test finds its own engine, and leaves the one of other tests alone."""
     monkeypatch.setattr(client, "_connect", functools.cache(client._connect.__wrapped__))
-    for name in ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -164,6 +165,7 @@ def test_where_no_engine_answers_one_is_told_how_to_get_one(
     assert not isinstance(error.value, NoRights | EngineTooOld)
     assert host in str(error.value)
     assert "install Docker Engine" in str(error.value)
+    assert ("Connection refused" in str(error.value)) == host.startswith("tcp:")
     assert "DOCKER_HOST" in str(error.value)
 
 
@@ -230,15 +232,102 @@ def test_without_docker_host_the_usual_places_are_looked_at(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(own))
     monkeypatch.setenv("DOCKER_HOST", "")
 
-    assert client._socket() == f"unix://{system}"
+    assert client.address() == f"unix://{system}"
     (home / ".docker/run").mkdir(parents=True)
     (home / ".docker/run/docker.sock").touch()
-    assert client._socket() == f"unix://{home}/.docker/run/docker.sock"
+    assert client.address() == f"unix://{home}/.docker/run/docker.sock"
     own.mkdir()
     (own / "docker.sock").touch()
-    assert client._socket() == f"unix://{own}/docker.sock"
+    assert client.address() == f"unix://{own}/docker.sock"
     system.touch()
-    assert client._socket() == f"unix://{system}"
+    assert client.address() == f"unix://{system}"
+
+
+@pytest.fixture
+def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Have Docker's own configuration know a context."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    # Its folder is where the SDK looks for contexts.
+    (tmp_path / "config.json").write_text('{"currentContext": "desktop"}')
+
+    def make(name: str, host: str) -> None:
+        # As the command line writes it; the SDK's own would rewrite the address.
+        meta = tmp_path / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+        meta.mkdir(parents=True)
+        endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
+        told = {"Name": name, "Metadata": {}, "Endpoints": endpoints}
+        (meta / "meta.json").write_text(json.dumps(told))
+
+    return make
+
+
+def test_the_context_that_docker_uses_is_ours_too(
+    contexts: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As 'docker context use' or DOCKER_CONTEXT set it; DOCKER_HOST goes first."""
+    contexts("desktop", "unix:///desktop.sock")
+    contexts("away", "tcp://engine.example:2376")
+
+    assert client.address() == "unix:///desktop.sock"
+    monkeypatch.setenv("DOCKER_CONTEXT", "away")
+    assert client.address() == "tcp://engine.example:2376"
+    monkeypatch.setenv("DOCKER_HOST", "unix:///named.sock")
+    assert client.address() == "unix:///named.sock"
+
+
+def test_a_context_that_is_not_there_is_told(
+    contexts: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than another engine used."""
+    contexts("desktop", "unix:///desktop.sock")
+    monkeypatch.setenv("DOCKER_CONTEXT", "gone")
+
+    with pytest.raises(NoEngine, match="docker context ls"):
+        client.connect()
+
+
+def test_a_context_that_cannot_be_read_is_told(
+    contexts: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    """In a line."""
+    contexts("desktop", "unix:///desktop.sock")
+    (meta,) = tmp_path.glob("contexts/meta/*/meta.json")
+    meta.write_text("{")
+
+    with pytest.raises(NoEngine, match=r"cannot be read .*docker context ls"):
+        client.connect()
+
+
+def test_compose_is_told_of_the_same_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever Compose it is."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///named.sock")
+
+    command = compose.compose_command.__wrapped__()
+
+    assert command[command.index("--host") + 1] == "unix:///named.sock"
+
+
+def test_an_engine_by_ssh_is_told_the_way_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forwarded socket."""
+    monkeypatch.setenv("DOCKER_HOST", "ssh://user@engine.example")
+
+    with pytest.raises(NoEngine, match=r"ssh -nNT -L .*DOCKER_HOST=unix:///tmp/engine\.sock"):
+        client.connect()
+
+
+def test_what_the_environment_says_of_certificates_is_not_for_the_engine(
+    engine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQUESTS_CA_BUNDLE would take the place of the engine's own authority."""
+    engine("1.41")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/of/this/machine.pem")
+
+    found = client.connect()
+
+    found.api.verify = "/engine/ca.pem"
+    settings = found.api.merge_environment_settings("https://x", {}, None, None, None)
+    assert settings["verify"] is found.api.verify
+    found.close()
 
 
 def test_an_empty_docker_host_does_not_hide_the_place_that_was_found(
@@ -247,7 +336,7 @@ def test_an_empty_docker_host_does_not_hide_the_place_that_was_found(
     """The engine asked is the one that the message would name."""
     engine("1.41")
     monkeypatch.setenv("DOCKER_HOST", "")
-    monkeypatch.setattr(client, "_socket", lambda: f"unix://{folder}/docker.sock")
+    monkeypatch.setattr(client, "address", lambda: f"unix://{folder}/docker.sock")
 
     found = client.connect()
 

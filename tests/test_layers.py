@@ -17,6 +17,7 @@ ROOMS = (
     "errors",
     "resources",
     "topology",
+    "maincf",
     "message",
     "maillog",
     "sendmaillog",
@@ -54,6 +55,7 @@ ROOMS = (
     "repro.plan",
     "repro.play",
     "faq",
+    "shards",
     "plugin",
     "cli",
     "__main__",
@@ -61,7 +63,9 @@ ROOMS = (
 SURFACE = {"plugin", "cli", "__main__"}
 # Hold nothing but their docstring, so that importing them is importing nothing.
 EMPTY = {"", "engine", "repro"}
-PURE = {"errors", "message", "pcap", "sendmaillog", "maillog", "history", "journey", "ledger"}
+PURE = {
+    "errors", "maincf", "message", "pcap", "sendmaillog", "maillog", "history", "journey", "ledger",
+}  # fmt: skip
 DOES_IO = {
     "asyncio", "docker", "http", "io", "multiprocessing", "os", "pathlib", "psutil", "requests",
     "select", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "testcontainers",

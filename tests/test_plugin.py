@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -218,6 +219,22 @@ def test_the_shards_are_a_partition(run: Run, parts: int) -> None:
     assert len(every) == 9
     assert sorted(test for shard in shards for test in shard) == sorted(every)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_the_shards_are_balanced_by_the_durations_on_record(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    """Of a file that the project names; one that is not there is told in a line."""
+    pytester.makeini("[pytest]\nmaillab_durations = took.json")
+    took = {"test_it.py::test_plain": 100, "test_it.py::a": 1, "test_it.py::b": 1}
+    pytester.path.joinpath("took.json").write_text(json.dumps(took))
+
+    assert chosen(run, "--shard", "2/3") == ["test_plain"]
+
+    pytester.path.joinpath("took.json").unlink()
+    result = run("--shard", "1/2", test_it=MANY)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "took.json: not durations" in result.stderr.str()
 
 
 def test_the_shards_of_a_selection_are_a_partition_of_it(run: Run) -> None:

@@ -177,6 +177,18 @@ def test_every_network_is_closed_to_the_outside(name: str) -> None:
             assert entry["subnet"].startswith("${NET:-198.18.0}.")
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_nothing_of_this_machine_is_in_a_lab(name: str) -> None:
+    """So that the engine may be on another one: no file or port of it, volumes by name."""
+    site = yaml.safe_load(topology.load(name).path.read_text())
+
+    for service in site["services"].values():
+        assert not {"ports", "devices", "env_file", "build"} & set(service)
+        for mounted in service.get("volumes", []):
+            assert mounted.partition(":")[0] in site["volumes"]
+    assert all(set(config) == {"content"} for config in site["configs"].values())
+
+
 def test_a_mail_host_may_run_sendmail_instead() -> None:
     """Its image says so; it is a mail host, but none of those that run Postfix."""
     site = topology.load("sendmail")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from maillab import evidence, faq, topology
+from maillab import evidence, faq, shards, topology
 from maillab.engine import images
 from maillab.errors import (
     BadInput,
@@ -23,7 +23,6 @@ from maillab.errors import (
     NoEngine,
     NotConserved,
     TimedOut,
-    UnknownName,
     Void,
 )
 from maillab.journey import Journeys
@@ -64,6 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pcap", action="store_true", help="record every packet; kept of failed tests")
     group.addoption("--runs", default="runs", metavar="DIR", help="where failed tests leave files")
     group.addoption("--shard", default="1/1", metavar="K/N", help="run only the Kth of N parts")
+    parser.addini("maillab_durations", "file that --shard balances by, from the root", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,11 +77,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "heavy: runs only when asked for with -m heavy")
     try:
         images.postfix(config.option.postfix)
-    except UnknownName as error:
+        shards.Shard.parse(config.option.shard)
+    except BadInput as error:
         raise pytest.UsageError(str(error)) from error
-    part, _, parts = config.option.shard.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise pytest.UsageError(f"--shard {config.option.shard}: write it as 2/4")
     # Each worker begins with a stretch of its own of the tests, which are in the order of
     # their topologies, so that few labs are started; who is done first takes of the others'.
     if getattr(config.option, "dist", "no") == "load":
@@ -123,18 +121,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             )
     items.sort(key=faq.topology_of)
     concerned = _CONCERNED.get(config.option.withhold)
-    part, parts = (int(number) for number in config.option.shard.split("/"))
     wants_heavy = "heavy" in (config.option.markexpr or "")
     chosen = [
         item
         for item in items
         if (concerned is None or faq.kind_of(item) == concerned)
         and (wants_heavy or not item.get_closest_marker("heavy"))
-    ][part - 1 :: parts]
+    ]
+    mine = _of_shard(config, chosen)
+    chosen = [item for item in chosen if item.nodeid in mine]
     left_out = [item for item in items if item not in set(chosen)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = chosen
+
+
+def _of_shard(config: pytest.Config, items: list[pytest.Item]) -> set[str]:
+    shard = shards.Shard.parse(config.option.shard)
+    named = config.getini("maillab_durations")
+    try:
+        durations_s = shards.durations(config.rootpath / named) if named else {}
+    except BadInput as error:
+        raise pytest.UsageError(str(error)) from error
+    return shard.of({item.nodeid: faq.topology_of(item) for item in items}, durations_s)
 
 
 @pytest.fixture

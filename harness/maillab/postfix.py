@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from maillab import message
+from maillab import maincf, message
 from maillab.engine.channel import Answer, Channel
 from maillab.errors import BadInput, BadTable, TimedOut, UnknownName
 from maillab.history import Queued, Stored, Submission
@@ -91,6 +91,16 @@ class MailHost(Host):
                 f"{self.name}: Postfix {self.version} has no parameter {', '.join(unknown)}; "
                 "see postconf(5), or 'postconf -d' on the host"
             )
+
+    def main_cf(self, text: str, **instead: str) -> None:
+        """Set what a whole main.cf sets, on top of the lab's; ``instead`` goes before it.
+
+        Its maillog_file is left out: the lab reads the log that it knows. Raises
+        BadInput for a line that is none, and as ``configure`` does.
+        """
+        settings = maincf.settings(text) | instead
+        settings.pop("maillog_file", None)
+        self.configure(**settings)
 
     def misconfigure(self, **settings: str) -> None:
         """The mistake that a symptom is about; left out when faults are withheld."""

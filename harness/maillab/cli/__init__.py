@@ -334,6 +334,9 @@ def _project(command: _Command) -> None:
     faq.add_argument(
         "--runs", metavar="DIR", nargs="+", default=["runs"], help="where results are kept"
     )
+    faq.add_argument(
+        "--durations", metavar="FILE", help="write how long each test took, for pytest --shard"
+    )
     faq.add_argument("--markdown", action="store_true", help="the list as a table in Markdown")
 
     sweep = command(

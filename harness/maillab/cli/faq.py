@@ -6,25 +6,27 @@ import textwrap
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from maillab import faq as entries
+from maillab import shards
 from maillab.cli.output import print_json, print_table
 from maillab.engine.images import SUITES
+from maillab.errors import BadInput
 from maillab.faq import Entry, Result, Scenario
 
 _WIDTH = 88
 
 
 def faq(arguments: Namespace) -> int:
-    """List the entries, tell one, or say what no scenario covers."""
+    """List the entries, tell one, say what no scenario covers, or keep the durations."""
+    if arguments.durations:
+        return _keep_durations(Path(arguments.durations), [Path(one) for one in arguments.runs])
     chosen = [entries.entry(arguments.slug)] if arguments.slug else list(entries.entries().values())
     scenarios = entries.collect(Path(arguments.scenarios))
     if arguments.uncovered:
         return _uncovered(scenarios, [one.slug for one in chosen], as_json=arguments.json)
-    known: dict[str, dict[str, Result]] = {}
-    for folder in arguments.runs:
-        for test, of_test in entries.results(Path(folder)).items():
-            known.setdefault(test, {}).update(of_test)
+    known = _results([Path(folder) for folder in arguments.runs])
     if arguments.json:
         print_json([_as_json(one, scenarios, known) for one in chosen])
     elif arguments.slug:
@@ -37,6 +39,27 @@ def faq(arguments: Namespace) -> int:
                 print(f"| {' | '.join(map(str, row))} |")
         else:
             print_table([head, *rows])
+    return 0
+
+
+def _results(runs: Sequence[Path]) -> dict[str, dict[str, Result]]:
+    known: dict[str, dict[str, Result]] = {}
+    for folder in runs:
+        for test, of_test in entries.results(folder).items():
+            known.setdefault(test, {}).update(of_test)
+    return known
+
+
+def _keep_durations(path: Path, runs: Sequence[Path]) -> int:
+    """Write the median over the versions of what each test took."""
+    known = _results(runs)
+    if not known:
+        raise BadInput(f"no results in {', '.join(map(str, runs))}: run pytest scenarios first")
+    shards.record(
+        path,
+        {test: median(one.duration_s for one in each.values()) for test, each in known.items()},
+    )
+    print(f"{path}: {len(known)} tests")
     return 0
 
 

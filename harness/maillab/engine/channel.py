@@ -126,6 +126,7 @@ class _Stream:
             wrapped: Any = api.exec_start(started["Id"], socket=True)
         # The SDK wraps the socket for reading; both ways need what is below it.
         self._wrapped = wrapped
+        self._response: Any = wrapped._response  # noqa: SLF001  # kept there by the SDK alone
         self._socket: socket.socket = getattr(wrapped, "_sock", wrapped)
         self._socket.settimeout(None)
         threading.Thread(target=self._read, daemon=True, name=f"channel {name}").start()
@@ -147,6 +148,8 @@ class _Stream:
         except OSError:
             return
         finally:
+            # With TLS the answer to the request that opened it holds the socket, too.
+            self._response.close()
             self._wrapped.close()
             self._socket.close()
 

