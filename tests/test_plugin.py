@@ -463,18 +463,17 @@ def test_void_survives_xdist(run: Run) -> None:
     )
 
 
-def test_xdist_gives_each_worker_a_stretch_of_one_topology(run: Run) -> None:
-    """So that few labs are started; each worker takes its own down."""
-    text = """
-@pytest.mark.parametrize("number", range(6))
-def test_behaviour_it(lab, number, worker_id):
-    print("ran on", worker_id, "for", number)
-"""
-    result = run("-n", "2", test_a=text)
+@pytest.mark.parametrize(
+    ("options", "dist"),
+    [(("-n", "2"), "worksteal"), (("-n", "2", "--dist", "loadfile"), "loadfile"), ((), "no")],
+)
+def test_xdist_gives_each_worker_a_stretch_of_the_tests(
+    options: tuple[str, ...], dist: str, pytester: pytest.Pytester
+) -> None:
+    """Which are in the order of their topologies, so that few labs are started."""
+    config = pytester.parseconfigure("-p", "no:hypothesispytest", *options)
 
-    result.assert_outcomes(passed=6)
-    ran = re.findall(r"ran on (gw\d) for (\d)", result.stdout.str())
-    assert {("gw0", "0"), ("gw1", "3")} <= set(ran)
+    assert config.option.dist == dist
 
 
 def test_xdist_has_two_workers_a_core(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
