@@ -1,23 +1,31 @@
-"""The load generator beside Postfix's own smtp-source(1), and what a session costs it.
+"""The load generator beside smtp-source(1) and smtpbench, and what a session costs it.
 
 The same work for both, in turn, from the same host: so many sessions at once, one
 message a session, the same sizes, into the same real Postfix (which discards what it
 took, so that delivery is not what is measured) and into smtp-sink(1). A ratio above
-1 says that more messages a second were acknowledged to ours.
+1 says that more messages a second were acknowledged to ours. smtpbench (PyPI) does
+the same work with a thread a session. postal(8) does not: it sends for whole minutes
+until it is killed, at a rate, and not so many messages.
 """
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
+import tempfile
 import time
+import zipfile
+from pathlib import Path
 
 from maillab import lab as labs
 from maillab import topology
 from maillab.lab import Lab
 
-PAIRS = 9
-SESSIONS, MESSAGES, SIZE_BYTES = 100, 1500, 1000
+PAIRS, PAIRS_WITH_SLOW = 9, 3
+SESSIONS, MESSAGES, SIZE_BYTES = 100, 1000, 1000
 # Two loads that differ only in their sessions, so that what differs is theirs.
-FEW, MANY = 200, 1200
+FEW, MANY = 100, 600
 LIMITS = {
     "default_process_limit": "1500",
     "smtpd_client_connection_count_limit": "0",
@@ -34,6 +42,7 @@ def measure(version: str) -> dict[str, list[float]]:
         running.mail.configure(**LIMITS)
         for name, workers in with_workers.items():
             found[f"{name}_postfix"] = _pairs(running, workers)
+        found["load_vs_smtpbench_postfix"] = _beside_smtpbench(running)
         found["load_kb_a_session"] = [_memory(running)]
         running.mail.stop()
         sink = f"setsid smtp-sink -u postfix {running.mail.address}:25 1000 >/dev/null 2>&1 &"
@@ -69,6 +78,36 @@ def _smtp_source(running: Lab) -> float:
         *("-s", str(SESSIONS), "-m", str(MESSAGES), "-l", str(SIZE_BYTES)),
         *("-f", "load@remote.example.net", "-t", "alice@mail.example.com"),
         f"inet:{running.mail.address}:25",
+        timeout_s=300,
+    )
+    return MESSAGES / (time.perf_counter() - began)
+
+
+def _beside_smtpbench(running: Lab) -> list[float]:
+    """Pairs with smtpbench; it is fetched for this, as no image of ours has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"),
+                *("--target", folder, "smtpbench"),
+            ],
+            check=True,
+        )
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as packed:
+            for file in Path(folder).rglob("*.py"):
+                packed.write(file, file.relative_to(folder))
+    running.remote.write("/tmp/smtpbench.zip", archive.getvalue().decode("latin-1"))  # noqa: S108  # in the lab
+    return [_ours(running, 1) / _smtpbench(running) for _ in range(PAIRS_WITH_SLOW)]
+
+
+def _smtpbench(running: Lab) -> float:
+    began = time.perf_counter()
+    running.remote.run(
+        *("env", "-C", "/tmp", "PYTHONPATH=/tmp/smtpbench.zip", "python3", "-m", "smtpbench"),  # noqa: S108  # in the lab
+        *("recipient=alice@mail.example.com", "from_address=load@remote.example.net"),
+        *(f"lb_host={running.mail.address}", "port=25", "tls_mode=none"),
+        *(f"threads={SESSIONS}", f"messages={MESSAGES // SESSIONS}"),
         timeout_s=300,
     )
     return MESSAGES / (time.perf_counter() - began)
