@@ -14,10 +14,10 @@ may wait at either end (maximal_queue_lifetime).
 import pytest
 
 from maillab.faults import Dialup
-from maillab.host import Reply
 from maillab.lab import Lab
 from maillab.maillog import Connected, Delivery
 from maillab.postfix import MailHost
+from maillab.session import Reply
 
 pytestmark = pytest.mark.topology("dialup")
 

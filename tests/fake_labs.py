@@ -79,7 +79,7 @@ class FakeLab:
 
 
 class FakeLabs:
-    """Stands in for ``maillab.lab.Labs``; what is done to it goes into ``journal.txt``."""
+    """Stands in for ``maillab.labs.Labs``; what is done to it goes into ``journal.txt``."""
 
     refusal: ClassVar[MaillabError | None] = None
 

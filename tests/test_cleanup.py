@@ -18,7 +18,7 @@ RUN = """
 import sys
 from maillab import topology
 from maillab.engine import compose
-from maillab.lab import Labs
+from maillab.labs import Labs
 labs = Labs()
 print(compose.owner(), flush=True)
 labs.get(topology.load("standalone"), sys.argv[1])

@@ -23,7 +23,8 @@ from maillab.faults import (
     SyscallFails,
 )
 from maillab.host import Fault
-from maillab.lab import Lab, Labs
+from maillab.lab import Lab
+from maillab.labs import Labs
 
 pytestmark = pytest.mark.xdist_group("labs")
 

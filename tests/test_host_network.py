@@ -8,7 +8,8 @@ import pytest
 
 from maillab import topology
 from maillab.errors import CommandFailed, HostGone
-from maillab.lab import Lab, Labs
+from maillab.lab import Lab
+from maillab.labs import Labs
 
 pytestmark = pytest.mark.xdist_group("labs")
 

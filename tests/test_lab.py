@@ -24,7 +24,8 @@ from maillab.errors import (
     UnknownName,
 )
 from maillab.faults import Greeting, Paused
-from maillab.lab import Lab, Labs
+from maillab.lab import Lab
+from maillab.labs import Labs
 from maillab.maillog import Event
 
 pytestmark = pytest.mark.xdist_group("labs")

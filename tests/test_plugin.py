@@ -12,7 +12,7 @@ import pytest
 from maillab import evidence, faq
 from maillab.engine import images
 from maillab.errors import Void
-from maillab.lab import Labs
+from maillab.labs import Labs
 
 HERE = Path(__file__).parent
 

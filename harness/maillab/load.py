@@ -14,10 +14,11 @@ from typing import Any, Literal, Self, cast
 from maillab import message
 from maillab.errors import BadInput, LabError, TimedOut
 from maillab.history import Submission
-from maillab.host import OK, Host, Reply
+from maillab.host import Host
 from maillab.loadreport import Attempted, Band, Report, Sample
 from maillab.message import Probe
 from maillab.postfix import MailHost
+from maillab.session import OK, Reply
 
 USERS = ("alice", "bob", "carol", "dave", "joe")
 # How often the state of a load is asked for: its samples, its display.

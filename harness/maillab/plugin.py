@@ -26,7 +26,8 @@ from maillab.errors import (
     Void,
 )
 from maillab.journey import Journeys
-from maillab.lab import Lab, Labs
+from maillab.lab import Lab
+from maillab.labs import Labs
 from maillab.ledger import Verdict
 
 _CONCERNED: dict[str, faq.Kind] = {"cures": "cure", "faults": "symptom"}

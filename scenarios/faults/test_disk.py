@@ -4,10 +4,10 @@ import pytest
 
 from maillab import message
 from maillab.faults import DiskFull, InodesGone, SlowFsync, SyscallFails
-from maillab.host import Session
 from maillab.lab import Lab
 from maillab.maillog import Complaint, Delivery, Event, Rejected
 from maillab.record import Mail
+from maillab.session import Session
 
 pytestmark = pytest.mark.topology("backup-mx")
 

@@ -12,7 +12,8 @@ from maillab import topology
 from maillab.cli.output import print_json, print_table
 from maillab.engine.images import SUITES, VERSION_DEFAULT
 from maillab.errors import BadInput
-from maillab.lab import Lab, Labs
+from maillab.lab import Lab
+from maillab.labs import Labs
 from maillab.postfix import MailHost
 from maillab.repro import plan, play, report
 from maillab.repro.plan import Plan
