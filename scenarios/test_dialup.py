@@ -491,9 +491,9 @@ def test_behaviour_the_provider_returns_mail_nobody_called_for(lab: Lab) -> None
         lab.settle(mail)
         lab.clock.advance(days=5, minutes=1)
         lab.settle(mail)
-        (notice,) = lab.remote.mailbox("bob")
 
     assert mail.bounced(dsn="4.4.1", saying="Connection timed out")
+    (notice,) = lab.remote.mailbox("bob")
     assert "MAILER-DAEMON@isp.example.net" in notice["From"]
     assert f"connect to home.example.com[{lab.home.address}]:25: Connection timed out" in (
         " ".join(str(notice).split())
