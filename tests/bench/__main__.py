@@ -66,8 +66,9 @@ def tell(name: str, runs: list[float], report: dict[str, object]) -> bool:
     report[f"{name}_spread"] = [round(run, 3) for run in (low, middle, high)]
     most, least = REACH.get(name), AT_LEAST.get(name)
     missed = (most is not None and value > most) or (least is not None and value < least)
-    aims = [f"≤ {most:g}"] * (most is not None) + [f"≥ {least:g}"] * (least is not None)
-    aim = f"{aims[0]}: {'MISSED' if missed else 'reached'}; " if aims else ""
+    aim = "" if most is None else f"≤ {most:g}"
+    aim = aim if least is None else f"≥ {least:g}"
+    aim = aim and f"{aim}: {'MISSED' if missed else 'reached'}; "
     print(
         f"  {name:34} {value:9.3f}  "
         f"({aim}min {low:.3f}, median {middle:.3f}, max {high:.3f}, {len(runs)} runs)",

@@ -23,7 +23,7 @@ from maillab import topology
 from maillab.lab import Lab
 
 PAIRS, PAIRS_WITH_SLOW = 9, 3
-SESSIONS, MESSAGES, SIZE_BYTES = 100, 1000, 1000
+SESSIONS, MESSAGES, SIZE_BYTES = 100, 600, 1000
 # Two loads that differ only in their sessions, so that what differs is theirs.
 FEW, MANY = 100, 600
 LIMITS = {
@@ -45,8 +45,10 @@ def measure(version: str) -> dict[str, list[float]]:
         found["load_vs_smtpbench_postfix"] = _beside_smtpbench(running)
         found["load_kb_a_session"] = [_memory(running)]
         running.mail.stop()
-        sink = f"setsid smtp-sink -u postfix {running.mail.address}:25 1000 >/dev/null 2>&1 &"
-        running.mail.run("sh", "-c", sink)
+        address = running.mail.address
+        sink = f"setsid smtp-sink -u postfix {address}:25 1000 >/dev/null 2>&1 </dev/null &"
+        listens = f"until (: </dev/tcp/{address}/25) 2>/dev/null; do sleep 0.01; done"
+        running.mail.run("bash", "-c", f"{sink} {listens}")
         for name, workers in with_workers.items():
             found[f"{name}_sink"] = _pairs(running, workers)
     finally:
@@ -106,6 +108,7 @@ def _smtpbench(running: Lab) -> float:
     running.remote.run(
         *("env", "-C", "/tmp", "PYTHONPATH=/tmp/smtpbench.zip", "python3", "-m", "smtpbench"),  # noqa: S108  # in the lab
         *("recipient=alice@mail.example.com", "from_address=load@remote.example.net"),
+        "dotenv_path=/dev/null",
         *(f"lb_host={running.mail.address}", "port=25", "tls_mode=none"),
         *(f"threads={SESSIONS}", f"messages={MESSAGES // SESSIONS}"),
         timeout_s=300,
