@@ -38,7 +38,8 @@ class Load:
     (open loop) messages become due at that rate whether a session is free or not,
     and latency counts from then. ``sizes_bytes`` and ``recipients_each`` are numbers,
     or distributions: weights by number. A session that breaks, or is put off by 4xx,
-    is tried ``retries`` times anew; each attempt has ``timeout_s``, connecting included. ``auth`` is a user and a password (AUTH PLAIN).
+    is tried ``retries`` times anew; each attempt has ``timeout_s``, connecting
+    included. ``auth`` is a user and a password (AUTH PLAIN).
     """
 
     sessions: int = 100
