@@ -24,6 +24,7 @@ ROOMS = (
     "history",
     "journey",
     "ledger",
+    "loadplan",
     "loadreport",
     "loadplot",
     "engine.client",

@@ -12,7 +12,7 @@ import pytest
 import load
 import loadgen
 from maillab.errors import BadInput
-from maillab.load import Load
+from maillab.loadplan import Load
 from maillab.loadreport import Attempted, Band, Report, Sample
 
 BOUND_S = 60.0

@@ -17,7 +17,8 @@ from maillab.history import History
 from maillab.host import Host
 from maillab.journey import Journeys
 from maillab.ledger import Expected, Verdict
-from maillab.load import Load, Loading
+from maillab.load import Loading
+from maillab.loadplan import Load
 from maillab.loadreport import Report
 from maillab.maillog import Event, Started
 from maillab.postfix import UNDER_WAY, MailHost

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
 
-from maillab import message
 from maillab.errors import BadInput, LabError, TimedOut
 from maillab.history import Submission
 from maillab.host import Host
+from maillab.loadplan import TO, TOKEN, Load, part_of, templates, weights
 from maillab.loadreport import Attempted, Band, Report, Sample
 from maillab.message import Probe
 from maillab.postfix import MailHost
@@ -24,71 +24,6 @@ USERS = ("alice", "bob", "carol", "dave", "joe")
 # How often the state of a load is asked for: its samples, its display.
 _LOOK_EVERY_S = 0.2
 _CONNECTED_WITHIN_S = 300.0
-_SESSIONS_MAX = 20_000
-_TOKEN = "@TOKEN@"  # noqa: S105  # a place in the template
-_TO = "@TO@"
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is asked of a load.
-
-    ``sessions`` are busy until all ``messages`` are sent, each with so many a
-    session; with ``held`` all are connected before any sends. With ``rate_per_s``
-    (open loop) messages become due at that rate whether a session is free or not,
-    and latency counts from then. ``sizes_bytes`` and ``recipients_each`` are numbers,
-    or distributions: weights by number. A session that breaks, or is put off by 4xx,
-    is tried ``retries`` times anew; each attempt has ``timeout_s``, connecting
-    included. ``auth`` is a user and a password (AUTH PLAIN).
-    """
-
-    sessions: int = 100
-    messages: int = 1000
-    messages_per_session: int = 1
-    held: bool = False
-    rate_per_s: float = 0.0
-    sizes_bytes: int | Mapping[int, float] = 1000
-    recipients: Sequence[str] = ()
-    recipients_each: int | Mapping[int, float] = 1
-    sender: str = ""
-    port: int = 25
-    tls: bool = False
-    auth: tuple[str, str] | None = None
-    retries: int = 0
-    workers: int = 1
-    timeout_s: float = 300.0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        least_one = ("sessions", "messages", "messages_per_session", "workers")
-        for name in least_one:
-            if getattr(self, name) < 1:
-                raise BadInput(f"load: {name}: at least 1, not {getattr(self, name)}")
-        if self.sessions > _SESSIONS_MAX:
-            raise BadInput(f"load: sessions: at most {_SESSIONS_MAX} from one address to one port")
-        if self.rate_per_s < 0 or self.retries < 0 or self.timeout_s <= 0:
-            raise BadInput("load: rate_per_s and retries are not below 0, timeout_s is above it")
-        for name in ("sizes_bytes", "recipients_each"):
-            weights = _weights(getattr(self, name))
-            if not weights or min(weights) < 1 or min(weights.values()) < 0:
-                raise BadInput(f"load: {name}: a number above 0, or weights by such numbers")
-        if self.held and self.messages < self.sessions:
-            raise BadInput(
-                f"load: {self.sessions} sessions held open have only {self.messages} messages; "
-                "give each at least one"
-            )
-
-    def __str__(self) -> str:
-        loop = f"open loop, {self.rate_per_s:g} a second" if self.rate_per_s else "closed loop"
-        how = "all held open first, " if self.held else ""
-        return (
-            f"{self.messages} messages in {self.sessions} sessions, {how}"
-            f"{self.messages_per_session} a session, {loop}, seed {self.seed}"
-        )
-
-
-def _weights(given: int | Mapping[int, float]) -> dict[int, float]:
-    return {given: 1.0} if isinstance(given, int) else dict(given)
 
 
 @dataclass
@@ -112,11 +47,11 @@ class Loading:
         self.report: Report | None = None
         self._watched = watched
         self._record = server.record
-        self._templates, self._weights = _templates(load, server)
+        self._templates, self._weights = templates(load, server.name)
         self._recipients = tuple(load.recipients) or tuple(
             f"{user}@{server.fqdn}" for user in USERS
         )
-        most = max(_weights(load.recipients_each))
+        most = max(weights(load.recipients_each))
         if most > len(self._recipients):
             raise BadInput(
                 f"load: {most} recipients each, but only {len(self._recipients)} recipients"
@@ -256,16 +191,16 @@ class Loading:
                 "sender": load.sender or f"load@{host.fqdn}", "token": token,
                 "templates": self._templates, "template_weights": self._weights,
                 "recipients": self._recipients,
-                "recipient_counts": list(_weights(load.recipients_each).items()),
-                "sessions": _share(load.sessions, share, parts),
-                "messages": _share(load.messages, share, parts),
+                "recipient_counts": list(weights(load.recipients_each).items()),
+                "sessions": part_of(load.sessions, share, parts),
+                "messages": part_of(load.messages, share, parts),
                 "messages_per_session": load.messages_per_session,
                 "rate": load.rate_per_s / parts, "barrier": load.held, "tls": load.tls,
                 "auth": user, "retries": load.retries, "timeout_s": load.timeout_s,
                 "seed": load.seed * 1000 + share, "first_number": share, "step": parts,
             }
             for share in shares
-            if _share(load.sessions, share, parts)
+            if part_of(load.sessions, share, parts)
         ]  # fmt: skip
         return _Gang(host, host.agent.call("load_start", plans=plans)["load"], token)
 
@@ -338,8 +273,8 @@ class Loading:
         if one.outcome == "unsent":
             return
         token = f"{gang.token}-{one.number}"
-        text = self._templates[one.template].replace(_TOKEN, token)
-        text = text.replace(_TO, ", ".join(one.recipients)).replace("\r\n", "\n")
+        text = self._templates[one.template].replace(TOKEN, token)
+        text = text.replace(TO, ", ".join(one.recipients)).replace("\r\n", "\n")
         reply = Reply(one.code, one.text)
         refused = {who for who, _, _ in one.rejections}
         outcome = cast("Literal['acknowledged', 'refused', 'unknown']", one.outcome)
@@ -399,25 +334,3 @@ class Loading:
             bands=tuple(bands),
             complaints=tuple(complaints),
         )
-
-
-def _share(whole: int, part: int, parts: int) -> int:
-    """One of ``parts`` shares, as equal as can be."""
-    return whole // parts + (part < whole % parts)
-
-
-def _templates(load: Load, server: MailHost) -> tuple[list[str], list[float]]:
-    """A message for each size, with places for what differs; lines end in CRLF."""
-    sizes = _weights(load.sizes_bytes)
-    texts = [
-        message.compose(
-            sender=load.sender or "load@maillab.test",
-            recipients=[_TO],
-            subject=f"load on {server.name}",
-            body=f"This is message {_TOKEN}.",
-            size_bytes=size,
-            headers={"Message-ID": f"<{_TOKEN}@maillab.test>"},
-        ).raw.decode("latin-1")
-        for size in sizes
-    ]
-    return [text.replace("\n", "\r\n") for text in texts], list(sizes.values())

@@ -75,11 +75,27 @@ def queued() -> List[List[str]]:
 
 
 def lengths() -> Dict[str, int]:
-    """How many files are in each queue: cheap even when there are thousands."""
+    """How many files are in each queue: cheap even when there are thousands.
+
+    Without those that a killed cleanup(8) has left half-written in incoming: nobody was
+    told that they are accepted, and qmgr(8) leaves them alone until they are old.
+    """
     return {
-        queue: sum(len(files) for _, _, files in os.walk(QUEUE_DIRECTORY / queue))
+        queue: sum(
+            queue != "incoming" or _is_whole(Path(folder, name))
+            for folder, _, names in os.walk(QUEUE_DIRECTORY / queue)
+            for name in names
+        )
         for queue in QUEUES
     }
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether cleanup(8) has finished a queue file, which it makes executable then."""
+    try:
+        return bool(file.stat().st_mode & stat.S_IXUSR)
+    except FileNotFoundError:
+        return False
 
 
 def picked_up(file: os.stat_result, postfix: int) -> bool:

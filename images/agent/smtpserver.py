@@ -160,9 +160,12 @@ class _Dialogue:
         fault = self._fault
         if fault.stage == CONNECT and self._turn():
             await fault.act(self._client)
-        await self._greet()
-        self._admitted = True
-        fault.open_sessions += 1
+        acts = fault.stage == GREETING and self._turn()
+        if not (acts and fault.lies):
+            # It is one of the server's sessions while it waits for its greeting, too.
+            self._admitted = True
+            fault.open_sessions += 1
+        await self._greet(acts=acts)
         while True:
             line = await self._client.line()
             verb = line.split(maxsplit=1)[0].decode("latin-1").upper() if line.strip() else ""
@@ -185,9 +188,9 @@ class _Dialogue:
         named = self._recipients if recipients is None else recipients
         return self._fault.takes_turn(self._session.client, named)
 
-    async def _greet(self) -> None:
+    async def _greet(self, *, acts: bool) -> None:
         fault = self._fault
-        if fault.stage != GREETING or not self._turn():
+        if not acts:
             await self._client.send(await self._real_greeting())
         elif not fault.lies or fault.reply.startswith("220"):
             await fault.act(self._client, self._real_greeting)

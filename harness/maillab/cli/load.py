@@ -16,7 +16,8 @@ from maillab import lab as labs
 from maillab.cli.labs import choose, site_of
 from maillab.cli.output import print_json
 from maillab.errors import BadInput, TimedOut
-from maillab.load import Load, Loading
+from maillab.load import Loading
+from maillab.loadplan import Load
 from maillab.loadplot import draw
 from maillab.postfix import MailHost
 
