@@ -117,6 +117,17 @@ def test_names_and_addresses_become_the_labs() -> None:
     assert "10.2.0.7 is 198.18.0.30" in drawn.mapped
 
 
+def test_the_labs_own_names_stay() -> None:
+    """Given with --from and --to, they mean what they say."""
+    drawn = plan.make(
+        read("biff = no"), SCENE, tables={},
+        sender="joe@remote.example.net", recipients=["alice@mail.example.com", "bob@example.com"],
+    )  # fmt: skip
+
+    assert drawn.recipients == ["alice@mail.example.com", "bob@example.com"]
+    assert drawn.sender == "joe@remote.example.net"
+
+
 def test_the_network_of_the_client_becomes_the_labs_client() -> None:
     """So that who was trusted is."""
     text = "mynetworks = 127.0.0.0/8 10.2.0.0/16\n" + (

@@ -169,7 +169,9 @@ class _Mapping:
         if "$" not in domain and "." in domain:
             self._names.put(domain, scene.host.domain)
         self._names.put(report.client, scene.client.address)
-        known = " ".join([*given.values(), *self._given.values()])
+        # Who knows the lab may name its hosts with --from and --to.
+        labs_own = (scene.host.fqdn, scene.client.fqdn, scene.remote.fqdn)
+        known = " ".join([*given.values(), *self._given.values(), *labs_own])
         outward = {
             fate.recipient.rpartition("@")[2]
             for fate in report.fates
