@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from maillab import cli
 from maillab.engine import compose
 from maillab.errors import BadInput
-from maillab.repro import plan
-from maillab.repro.plan import Answer, Plan, Scene, Spot
+from maillab.repro import answers, plan
+from maillab.repro.answers import Answer
+from maillab.repro.names import Scene, Spot
+from maillab.repro.plan import Plan
 from maillab.repro.report import Report, read
 
 REPORTS = Path(__file__).parent / "data/reports"
@@ -115,6 +117,17 @@ def test_names_and_addresses_become_the_labs() -> None:
     assert "10.2.0.7 is 198.18.0.30" in drawn.mapped
 
 
+def test_the_labs_own_names_stay() -> None:
+    """Given with --from and --to, they mean what they say."""
+    drawn = plan.make(
+        read("biff = no"), SCENE, tables={},
+        sender="joe@remote.example.net", recipients=["alice@mail.example.com", "bob@example.com"],
+    )  # fmt: skip
+
+    assert drawn.recipients == ["alice@mail.example.com", "bob@example.com"]
+    assert drawn.sender == "joe@remote.example.net"
+
+
 def test_the_network_of_the_client_becomes_the_labs_client() -> None:
     """So that who was trusted is."""
     text = "mynetworks = 127.0.0.0/8 10.2.0.0/16\n" + (
@@ -143,8 +156,8 @@ def test_commands_are_not_run_unless_allowed() -> None:
     aliases = {"hash:/etc/aliases": 'x: "|/bin/false", bob\nlist: alice,\n  bob\n'}
     made = plan.make(reported("greylisted"), SCENE, tables=aliases)
 
-    assert not [row for row in wary.rows if "spawn" in row]
-    assert [row for row in bold.rows if "spawn" in row]
+    assert not [row for row in wary.rows if row.program == "spawn"]
+    assert [row for row in bold.rows if row.program == "spawn"]
     assert made.aliases == {"list": "alice, bob"}
 
 
@@ -175,7 +188,7 @@ def test_tables_are_given_or_made_empty() -> None:
 )  # fmt: skip
 def test_what_another_server_said_is_known_from_the_log(reply: str, answer: Answer | None) -> None:
     """The stage and the words, or how it was not there."""
-    assert plan.answered(reply) == answer
+    assert answers.answered(reply) == answer
 
 
 # Trying.

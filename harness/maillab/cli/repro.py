@@ -55,7 +55,7 @@ def repro(arguments: Namespace) -> int:
             lab_name = _kept(labs, running)
     finally:
         labs.close()
-    differs = list(plan.differences(planned.reported, outcome.fates))
+    differs = list(report.differences(planned.reported, outcome.fates))
     if arguments.json:
         print_json(_told(reported, planned, outcome, differs, found))
     else:
@@ -80,6 +80,8 @@ def _text(files: list[str]) -> str:
             raw = sys.stdin.buffer.read()
         else:
             raw = _content(name)
+        if b"\0" in raw:
+            raise BadInput(f"{name}: not a text (byte {raw.index(0)} is NUL)")
         try:
             parts.append(raw.decode())
         except UnicodeDecodeError as error:

@@ -14,8 +14,11 @@ from maillab.host import Fault, Host
 from maillab.lab import Lab
 from maillab.postfix import MailHost
 from maillab.record import Mail
-from maillab.repro.plan import Answer, Plan, Scene, Spot
+from maillab.repro.answers import Answer
+from maillab.repro.names import Scene, Spot
+from maillab.repro.plan import Plan
 from maillab.repro.report import Fate
+from maillab.repro.services import Service
 
 _SETTLES_WITHIN_S = 60.0
 
@@ -48,6 +51,9 @@ def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
     """Do what a plan says; raises LabError where Postfix does not start with it."""
     outcome = Outcome()
     _apply(host, plan, outcome)
+    remote = running.hosts[scene.remote.name]
+    if isinstance(remote, MailHost):
+        _make_users(remote, plan.remote_users)
     with _answering(running, scene, plan.answer, outcome):
         mail = _send(running, host, scene, plan)
         try:
@@ -60,22 +66,20 @@ def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
 
 
 def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
-    for name in dict.fromkeys(plan.users):
-        if host.run("id", name, check=False).status:
-            with contextlib.suppress(CommandFailed):
-                # Not every local part is a name that a user can have.
-                host.user(name)
+    _make_users(host, plan.users)
     settings = dict(plan.settings)
+    rows = list(plan.rows)
     for table in plan.tables:
         try:
             made = host.table(table.name, table.text, kind=table.kind)
-        except BadTable as error:
+        except (BadTable, UnknownName) as error:
             outcome.left_out.append(f"table {table.name}: made empty, {error}")
-            made = host.table(table.name, "", kind=table.kind)
+            made = host.table(table.name, "")
+        rows = [row.with_table(table.place, made) for row in rows]
         settings = {name: value.replace(table.place, made) for name, value in settings.items()}
     if plan.aliases is not None:
         host.aliases(plan.aliases)
-    _apply_rows(host, plan, outcome)
+    _apply_rows(host, rows, outcome)
     known = set(host.run("postconf", "-d").stdout.replace(" =", "=").splitlines())
     known = {line.partition("=")[0] for line in known}
     for name in [one for one in settings if one not in known]:
@@ -91,18 +95,30 @@ def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
         host.configure(**settings)
 
 
-def _apply_rows(host: MailHost, plan: Plan, outcome: Outcome) -> None:
+def _make_users(host: MailHost, names: list[str]) -> None:
+    for name in dict.fromkeys(names):
+        if host.run("id", "--", name, check=False).status:
+            with contextlib.suppress(CommandFailed):
+                # Not every local part is a name that a user can have.
+                host.user(name)
+
+
+def _apply_rows(host: MailHost, rows: list[Service], outcome: Outcome) -> None:
     stock = {" ".join(row.split()) for row in host.run("postconf", "-M").stdout.splitlines()}
     directory = host.postconf("daemon_directory")
-    for row in plan.rows:
-        words = row.split()
-        if " ".join(words) in stock:
+    for service in rows:
+        if service.row in stock:
             continue
-        program = words[7]
-        if host.run("test", "-x", f"{directory}/{program}", check=False).status:
-            outcome.left_out.append(f"{row}: Postfix {host.version} has no program {program}")
-            continue
-        host.run("postconf", "-M", f"{words[0]}/{words[1]}={' '.join(words)}")
+        for what, command in (
+            (f"program {service.program}", ("test", "-x", f"{directory}/{service.program}")),
+            (f"program {service.argv}", ("test", "-x", service.argv.partition(" ")[0])),
+            (f"user {service.user}", ("id", "--", service.user)),
+        ):
+            if what.split()[1:] and host.run(*command, check=False).status:
+                outcome.left_out.append(f"{service.row}: there is no {what} here")
+                break
+        else:
+            host.run("postconf", "-M", f"{service.name}/{service.kind}={service.row}")
 
 
 @contextlib.contextmanager
@@ -129,14 +145,18 @@ def _fault(answer: Answer) -> Fault:
         return Refused() if answer.absent == "refused" else SilentDrop()
     if answer.stage == "greeting":
         return Greeting(answer.reply)
-    return SmtpStage(cast("Stage", answer.stage), reply=answer.reply)
+    return SmtpStage(cast("Stage", answer.stage), reply=answer.reply, recipient=answer.recipient)
 
 
 def _send(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Mail:
     if plan.by_smtp:
         client = running.hosts[scene.client.name]
         return client.submit(
-            plan.recipients, server=host, sender=plan.sender, size_bytes=plan.size_bytes
+            plan.recipients,
+            server=host,
+            port=plan.port,
+            sender=plan.sender,
+            size_bytes=plan.size_bytes,
         )
     return host.send(plan.recipients, sender=plan.sender, size_bytes=plan.size_bytes)
 

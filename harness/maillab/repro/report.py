@@ -29,7 +29,13 @@ _SETTING = re.compile(r"([a-z0-9][A-Za-z0-9_-]*) ?= ?(.*)", re.ASCII)
 _ROW = re.compile(
     r"\S+\s+(?:inet|unix|unix-dgram|fifo|pass)(?:\s+[yn-]){3}\s+(?:\d+\??|-)\s+(?:\d+|-)\s+\S+.*"
 )
-_VERSION = re.compile(r"(?i)\bpostfix(?: version)?\s*[:=]?\s+(?:version )?(\d+\.\d+)(?:\.\d+)?\b")
+_VERSION = re.compile(r"(?i)\bpostfix(?:[\s:=(-]|version|v(?=\d))+([2-9]\.\d+)\b")
+_LEVEL = re.compile(r"\d+\.\d+")
+# What a log line has no more behind it than.
+_WHOLE = re.compile(r"(?:removed|helo=<[^>]*>|connect from \S+\])$")
+# Where mail programs break lines (RFC 5322 section 2.1.1, RFC 3676 section 4.2).
+_BREAKS_BEHIND = 72
+_BREAKS_BEFORE = 80
 _NO_RELAY = ("", "none")
 
 
@@ -52,7 +58,11 @@ class Fate:
 
 @dataclass(frozen=True)
 class Report:
-    """What a text says of a problem; names, addresses and paths are those of the reporter."""
+    """What a text says of a problem; names, addresses and paths are those of the reporter.
+
+    ``login`` is the SASL user name that the client had, ``service`` the one of
+    master.cf that took the message, where its name is logged ("submission").
+    """
 
     settings: Mapping[str, str]
     rows: tuple[str, ...] = ()
@@ -61,6 +71,8 @@ class Report:
     sender: str | None = None
     client: str = ""
     size_bytes: int = 0
+    login: str = ""
+    service: str = ""
     fates: tuple[Fate, ...] = ()
     lines: int = 0
 
@@ -70,6 +82,14 @@ class _Found:
     settings: dict[str, str] = field(default_factory=dict)
     rows: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, rest: str) -> None:
+        """The rest of what came last of a kind."""
+        if kind == "setting":
+            name = next(reversed(self.settings))
+            self.settings[name] = f"{self.settings[name]} {rest}".strip()
+        else:
+            (self.rows if kind == "row" else self.logged)[-1] += f" {rest}"
 
 
 def read(text: str) -> Report:
@@ -98,6 +118,8 @@ def read(text: str) -> Report:
         sender=sender,
         client="" if local or came is None else came.client_address,
         size_bytes=active.size if active else 0,
+        login=next((one.sasl_username for one in mine if isinstance(one, Accepted)), ""),
+        service="" if local or came is None else _service(came.program),
         fates=tuple(_fates(mine)),
         lines=len(events),
     )
@@ -106,33 +128,67 @@ def read(text: str) -> Report:
 def _sort(text: str) -> _Found:
     """Each line to where it belongs; one that goes on belongs to the line before."""
     found = _Found()
-    before = ""
-    name = ""
+    before = above = ""
+    # A name of the reporter's own, "indexed", which is one if settings follow.
+    own: re.Match[str] | None = None
     for raw in text.splitlines():
         line = _QUOTED.sub("", raw).rstrip()
+        if before == "row" and line.lstrip().startswith("#"):
+            # master(5): it does not end the row.
+            continue
         setting = _SETTING.fullmatch(line)
-        if not line or line.startswith(("#", "```")):
-            before = ""
-        elif _LOGGED.fullmatch(line):
+        kind = _kind(line, setting, before, above, found)
+        if kind == "log":
             found.logged.append(line)
-            before = "log"
-        elif setting and ("_" in setting[1] or setting[1] in _PLAIN_NAMES):
-            name = setting[1]
-            found.settings[name] = setting[2]
-            before = "setting"
-        elif _ROW.fullmatch(line):
+        elif kind == "setting":
+            for one in (own, setting):
+                if one:
+                    found.settings.pop(one[1], None)
+                    found.settings[one[1]] = one[2]
+        elif kind == "row":
             found.rows.append(line)
-            before = "row"
-        elif before == "log":
-            found.logged[-1] += f" {line.strip()}"
-        elif before and line[0].isspace():
-            if before == "setting":
-                found.settings[name] = f"{found.settings[name]} {line.strip()}".strip()
-            else:
-                found.rows[-1] += f" {line.strip()}"
-        else:
-            before = ""
+        elif kind == "more":
+            found.add(before, line.strip())
+        own = setting if not kind and " = " in line else None
+        before = before if kind == "more" else kind
+        above = raw.rstrip()
     return found
+
+
+def _kind(line: str, setting: re.Match[str] | None, before: str, above: str, found: _Found) -> str:
+    """What a line is: "log", "setting", "row", "more" of what was before, or "" for prose."""
+    if not line or line.startswith(("#", "```")):
+        return ""
+    if _LOGGED.fullmatch(line):
+        return "log"
+    if before == "log" and _goes_on(found.logged[-1], line):
+        return "more"
+    # postconf(1) writes them with white space, whatever they are called.
+    among = before == "setting" and " = " in line
+    if setting and ("_" in setting[1] or setting[1] in _PLAIN_NAMES or among):
+        return "setting"
+    if _ROW.fullmatch(line):
+        return "row"
+    goes_on = before in ("setting", "row") and (line[0].isspace() or _was_broken(above, line))
+    return "more" if goes_on else ""
+
+
+def _goes_on(logged: str, line: str) -> bool:
+    """Whether a line is the rest of a log line, which a mail program broke."""
+    balanced = logged.endswith(")") and logged.count("(") <= logged.count(")")
+    return not (balanced or _WHOLE.search(logged) or " = " in line)
+
+
+def _was_broken(above: str, line: str) -> bool:
+    """Whether a line stands alone only because it had no room in the one above."""
+    room = len(above) + 1 + len(line.split(maxsplit=1)[0])
+    return len(above) <= _BREAKS_BEFORE and room > _BREAKS_BEHIND
+
+
+def _service(program: str) -> str:
+    """The name in "postfix/submission/smtpd"; "" in "postfix/smtpd"."""
+    parts = program.split("/")
+    return parts[-2] if len(parts) > 2 else ""  # noqa: PLR2004  # instance, service, program
 
 
 def _host_column(line: str) -> int:
@@ -141,9 +197,17 @@ def _host_column(line: str) -> int:
 
 
 def _version(text: str, settings: Mapping[str, str], events: list[Event]) -> str:
+    """Of mail_version, what master logged, what is written and the level the first there is."""
     started = [event.version for event in events if isinstance(event, Started)]
     said = _VERSION.search(text)
-    return settings.get("mail_version", "") or next(iter(started), said[1] if said else "")
+    level = settings.get("compatibility_level", "")
+    known = (
+        settings.get("mail_version", ""),
+        *started,
+        said[1] if said else "",
+        level if _LEVEL.fullmatch(level) else "",
+    )
+    return next(filter(None, known), "")
 
 
 def _of_one_message(events: list[Event]) -> list[Event]:
@@ -169,3 +233,11 @@ def _fates(events: list[Event]) -> Iterator[Fate]:
                 one.recipient, "rejected", one.dsn, "", one.reply.strip(), one.service, one.code
             )
     yield from last.values()
+
+
+def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Iterator[str]:
+    """The recipients whose status or DSN is not what was reported."""
+    for recipient, fate in reported.items():
+        ours = here.get(recipient)
+        if ours is None or (fate.status, fate.dsn) != (ours.status, ours.dsn):
+            yield recipient
