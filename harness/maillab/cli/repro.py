@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maillab import topology
 from maillab.cli.output import print_json, print_table
+from maillab.engine import images
 from maillab.engine.images import SUITES, VERSION_DEFAULT
 from maillab.errors import BadInput
 from maillab.lab import Lab
@@ -35,6 +36,7 @@ def repro(arguments: Namespace) -> int:
     if not site.role(name).has_postfix:
         raise BadInput(f"{name} runs no Postfix; name one that does with --host")
     version = arguments.postfix or _nearest(reported.version)
+    images.postfix(version)
     labs = Labs(keep_max=1, by_hand=arguments.keep)
     try:
         running = labs.get(site, version)
