@@ -292,7 +292,7 @@ def _reports(command: _Command) -> None:
         details="A report has 'postconf -n', rows of master.cf and log lines in any order,\n"
         "quoted or not. Names and addresses become the lab's own; what\n"
         "cannot be had here is left out, and said. What another server is said to have replied\n"
-        "is replied here, too. Exit status 1 when something else happens than was reported.",
+        "is replied here, too. Exit status 3 when something else happens than was reported.",
         json='{"postfix": {"reported", "here"}, "mapped", "left_out", "recipients": [{"recipient", '
         '"same", "reported": {"status", "dsn", "relay", "reply", "code"}, "here"}], "settled", '
         '"journey"}',

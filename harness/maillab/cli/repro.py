@@ -21,7 +21,7 @@ from maillab.repro.plan import Plan
 from maillab.repro.play import Outcome
 from maillab.repro.report import Fate, Report
 
-_DIFFERS = 1
+_DIFFERS = 3
 _STANDARD_INPUT = "-"
 
 
