@@ -47,7 +47,9 @@ def test_the_primary_dies_and_comes_back_under_five_hundred_sessions(lab: Lab) -
     """
     lab.primary.configure(**MANY, defer_transports="local")
 
-    with lab.loading(lab.primary, lab.sender, sessions=500, messages=2000, retries=200) as load:
+    # Who is connected to a server that died unheard has patience of its own.
+    patient = {"retries": 200, "timeout_s": 20.0}
+    with lab.loading(lab.primary, lab.sender, sessions=500, messages=2000, **patient) as load:
         load.wait_until(acknowledged=500)
         with lab.primary.faulty(Killed("postfix")):
             load.wait_until(acknowledged=500)

@@ -43,6 +43,8 @@ class Crashed:
         name = crashing.channel.container
         source = "reports of the engine that all was killed"
         witness = Witness(repr(self), host.name, source)
+        # From here on there is a postlogd(8), which goes on until all was read.
+        crashing.mark()
         # The instant of the crash; what was logged by then is read before the log is lost.
         crash = crashing.channel.call("freeze_for_crash", within_s=self.within_s, seed=self.seed)
         if self.within_s:

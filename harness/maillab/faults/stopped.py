@@ -29,7 +29,10 @@ class Stopped:
     @contextlib.contextmanager
     def on(self, host: Host) -> Iterator[Witness]:
         """Hold the daemon as long as the block."""
-        channel = mail_host(host, self).channel
+        stopping = mail_host(host, self)
+        channel = stopping.channel
+        # From here on there is a postlogd(8), which goes on whatever is stopped.
+        stopping.mark()
         witness = Witness(repr(self), host.name, "processes seen in state T")
         # A stopped master starts nobody; one that is restarted is another one.
         times = 1 if self.daemon == "postfix" else 0
