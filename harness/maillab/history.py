@@ -339,7 +339,12 @@ class Edge:
 
 def reach(roots: Iterable[Leg], *, notices: bool) -> Iterator[Leg]:
     """Every leg that descends from these, in the order of the story."""
-    for leg in roots:
-        yield leg
-        onward = (edge.leg for edge in leg.edges if notices or not edge.notice)
-        yield from reach(onward, notices=notices)
+    # Mail that loops makes a line of more legs than calls may be nested.
+    waiting = [iter(roots)]
+    while waiting:
+        leg = next(waiting[-1], None)
+        if leg is None:
+            waiting.pop()
+        else:
+            yield leg
+            waiting.append(edge.leg for edge in leg.edges if notices or not edge.notice)

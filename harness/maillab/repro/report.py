@@ -226,6 +226,8 @@ def _fates(events: list[Event]) -> Iterator[Fate]:
     for one in events:
         if isinstance(one, Delivery):
             recipient = one.orig_to or one.to
+            if not recipient:
+                continue
             relay = "" if one.relay in _NO_RELAY else one.relay
             last[recipient] = Fate(recipient, one.status, one.dsn, relay, one.reply, one.service)
         elif isinstance(one, Rejected) and one.recipient:
