@@ -473,7 +473,7 @@ def labs() -> Iterator[Labs]:
 
 @pytest.mark.parametrize("allowed", [False, True])
 @pytest.mark.parametrize("way", ["mailbox_command", "option", "option without space", "pipe",
-                                 "its alias_maps", "pipe by another path"])  # fmt: skip
+                                 "pipe by another path"])  # fmt: skip
 def test_a_command_runs_only_when_it_is_allowed(
     way: str, *, allowed: bool, labs: Labs, request: pytest.FixtureRequest
 ) -> None:
