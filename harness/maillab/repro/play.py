@@ -70,7 +70,7 @@ def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
         except TimedOut:
             outcome.settled = False
     outcome.journey = mail.journey.text()
-    outcome.fates = _fates(mail, plan)
+    outcome.fates = _fates(mail, host, plan)
     return outcome
 
 
@@ -185,7 +185,7 @@ def _send(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Mail:
     return host.send(plan.recipients, sender=plan.sender, size_bytes=plan.size_bytes)
 
 
-def _fates(mail: Mail, plan: Plan) -> dict[str, Fate]:
+def _fates(mail: Mail, host: MailHost, plan: Plan) -> dict[str, Fate]:
     """The last word on each recipient that was named."""
     fates: dict[str, Fate] = {}
     sent = mail.submission
@@ -197,7 +197,8 @@ def _fates(mail: Mail, plan: Plan) -> dict[str, Fate]:
         status = "rejected" if plan.by_smtp and sent.code else "not sent"
         for recipient in sent.probe.recipients:
             fates[recipient] = Fate(recipient, status, sent.dsn, "", sent.reply, "smtpd", sent.code)
-    for event in mail.journey.deliveries:
+    # What the other server made of it is not what the host logged, nor was it reported.
+    for event in [one for one in mail.journey.deliveries if one.host == host.name]:
         recipient = event.orig_to or event.to
         relay = "" if event.relay == "none" else event.relay
         fates[recipient] = Fate(

@@ -18,7 +18,7 @@ from maillab.maillog import Accepted, Active, Delivery, Event, PickedUp, Rejecte
 _QUOTED = re.compile(r"^(?:[ \t]*>)+ ?")
 _LOGGED = re.compile(
     r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,]+(?:Z|[+-]\d\d:?\d\d))"
-    r" \S+ \S+: .*"
+    r" \S+ \S+:(?: .*)?"
 )
 # postconf(5): most names have an underscore, these have none.
 _PLAIN_NAMES = {
