@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -194,6 +195,20 @@ def test_mail_that_an_alias_forwards_is_followed_on_its_host() -> None:
     log += on("a", tried("AAAAAA1", "sent", "forwarded as AAAAAA2"), removed("AAAAAA1"))
 
     assert path(follow(log)) == ["a AAAAAA1", "a AAAAAA2"]
+
+
+def test_mail_that_loops_for_long_is_followed_to_its_end() -> None:
+    """Every leg counts, and what is told of them stays short enough to read."""
+    ids = [f"AA{number:05X}" for number in range(2000)]
+    log = on("a", arrives(ids[0]))
+    for this, following in pairwise(ids):
+        log += on("a", made(following, MID, "joe@a.test"))
+        log += on("a", tried(this, "sent", f"forwarded as {following}"), removed(this))
+
+    journey = follow(log, sent_to(queue_id=ids[0]))
+
+    assert path(journey) == [f"a {one}" for one in ids]
+    assert journey.text().endswith("and so on")
 
 
 @pytest.mark.parametrize("announced_first", [False, True], ids=["3.5 to 3.10", "3.11"])

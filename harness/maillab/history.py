@@ -28,6 +28,9 @@ from maillab.maillog import (
 )
 from maillab.message import Probe
 
+# Of what is told: fifty hops (postconf(5) hopcount_limit), each set in by four.
+_INDENT_MAX = 4 * 50
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -299,6 +302,8 @@ class Leg:
         ]
         lines += [f"{indent}  no trace of what followed: {lost.text}" for lost in self.dangling]
         lines.append(f"{indent}  {self._ending()}")
+        if self.edges and len(indent) > _INDENT_MAX:
+            return [*lines, f"{indent}  and so on"]
         for edge in self.edges:
             kind = f"{edge.kind} notice" if edge.notice else edge.kind
             first, *more = edge.leg.tell(indent + "    ")
@@ -339,7 +344,12 @@ class Edge:
 
 def reach(roots: Iterable[Leg], *, notices: bool) -> Iterator[Leg]:
     """Every leg that descends from these, in the order of the story."""
-    for leg in roots:
-        yield leg
-        onward = (edge.leg for edge in leg.edges if notices or not edge.notice)
-        yield from reach(onward, notices=notices)
+    # Mail that loops makes a line of more legs than calls may be nested.
+    waiting = [iter(roots)]
+    while waiting:
+        leg = next(waiting[-1], None)
+        if leg is None:
+            waiting.pop()
+        else:
+            yield leg
+            waiting.append(edge.leg for edge in leg.edges if notices or not edge.notice)

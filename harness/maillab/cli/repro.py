@@ -30,12 +30,16 @@ def repro(arguments: Namespace) -> int:
     reported = report.read(_text(arguments.files))
     if not (reported.fates or arguments.to):
         raise BadInput("the log lines name no recipient; say to whom with --to")
+    for option, addresses in (("--to", arguments.to), ("--from", [arguments.sender or "none"])):
+        for address in addresses:
+            if not address or not address.isprintable():
+                raise BadInput(f"{option} {address!r}: not an address; write user@domain")
     tables = _tables(arguments.table)
     site = topology.load(arguments.topology)
     name = arguments.host or next(iter(site.mail_hosts)).name
     if not site.role(name).has_postfix:
         raise BadInput(f"{name} runs no Postfix; name one that does with --host")
-    version = arguments.postfix or _nearest(reported.version)
+    version = arguments.postfix or nearest(reported.version)
     images.postfix(version)
     labs = Labs(keep_max=1, by_hand=arguments.keep)
     try:
@@ -110,7 +114,7 @@ def _tables(given: list[str]) -> Mapping[str, str]:
     return tables
 
 
-def _nearest(wanted: str) -> str:
+def nearest(wanted: str) -> str:
     """The version we have that comes nearest, the newer one of two."""
     numbers = wanted.split(".")
     if len(numbers) < 2 or not all(one.isdecimal() for one in numbers[:2]):  # noqa: PLR2004  # major.minor
@@ -132,7 +136,7 @@ def _told(
 
     return {
         "postfix": {"reported": reported.version, "here": version},
-        "mapped": planned.mapped,
+        "mapped": planned.mapped + outcome.mapped,
         "left_out": planned.left_out + outcome.left_out,
         "recipients": [
             {
@@ -155,7 +159,7 @@ def _show(
     print(f"reported of {version}, {len(reported.settings)} settings, {reported.lines} log lines")
     print(f"tried with {where}")
     for title, lines in (
-        ("mapped", planned.mapped),
+        ("mapped", planned.mapped + outcome.mapped),
         ("left out", planned.left_out + outcome.left_out),
     ):
         if lines:

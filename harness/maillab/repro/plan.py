@@ -29,8 +29,12 @@ class Table:
 
 @dataclass
 class Plan:
-    """What to configure and what to send, and all that had to be changed for it."""
+    """What to configure and what to send, and all that had to be changed for it.
 
+    ``has_settings`` where the report has some, so that what it lacks is Postfix's default.
+    """
+
+    has_settings: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     aliases: dict[str, str] | None = None
@@ -90,7 +94,11 @@ def make(
     wanted = list(recipients) or [fate.recipient for fate in report.fates]
     if not wanted:
         raise BadInput("the log lines name no recipient; say to whom with --to")
-    plan = Plan(size_bytes=report.size_bytes, by_smtp=bool(report.client) or not report.fates)
+    plan = Plan(
+        bool(report.settings),
+        size_bytes=report.size_bytes,
+        by_smtp=bool(report.client) or not report.fates,
+    )
     _Mapping(report, scene, tables, plan, allow_commands=allow_commands).draw(
         wanted, report.sender if sender is None else sender
     )
@@ -171,14 +179,20 @@ class _Mapping:
         self._names.put(report.client, scene.client.address)
         # Who knows the lab may name its hosts with --from and --to.
         labs_own = (scene.host.fqdn, scene.client.fqdn, scene.remote.fqdn)
-        known = " ".join([*given.values(), *self._given.values(), *labs_own])
+        theirs = " ".join([*given.values(), *self._given.values()])
+        known = " ".join([theirs, *labs_own])
         outward = {
             fate.recipient.rpartition("@")[2]
             for fate in report.fates
             if fate.relay and fate.service not in _LOCAL_AGENTS
         }
+        local = {
+            fate.recipient.rpartition("@")[2] for fate in report.fates if fate.service == "local"
+        }
         for address in recipients:
             there = address.rpartition("@")[2] if "@" in address else ""
+            if there in local and not named(there, theirs):
+                self._names.put(there, scene.host.domain)
             if there in outward or (there and not named(there, known)):
                 self._names.put(there, scene.remote.domain)
         origin = sender.rpartition("@")[2] if sender and "@" in sender else ""
@@ -354,8 +368,10 @@ class _Mapping:
         options = []
         for name, value in service.options:
             why = self._why_not(name, value)
-            if not why and name == "alias_maps":
-                why = "of main.cf only"
+            if name == "alias_maps" and not self._allow_commands:
+                why = "it may run commands (--allow-commands)"
+            if not services.can_be_written(name, value):
+                why = "no setting"
             if not why:
                 options.append((name, self._drawn(name, value)))
             elif value:

@@ -21,6 +21,14 @@ from maillab.repro.report import Fate
 from maillab.repro.services import Service
 
 _SETTLES_WITHIN_S = 60.0
+# What a host needs to be one of the lab's.
+_THE_LABS = {
+    "alias_database", "alias_maps", "append_dot_mydomain", "biff", "compatibility_level",
+    "import_environment", "inet_protocols", "maillog_file", "mydomain", "myhostname",
+    "smtp_tls_security_level", "smtpd_tls_security_level",
+}  # fmt: skip
+# The last before levels were named after versions.
+_LEVEL_OF_OLD = "2"
 
 
 @dataclass
@@ -30,6 +38,7 @@ class Outcome:
     fates: dict[str, Fate] = field(default_factory=dict)
     journey: str = ""
     settled: bool = True
+    mapped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -61,7 +70,7 @@ def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
         except TimedOut:
             outcome.settled = False
     outcome.journey = mail.journey.text()
-    outcome.fates = _fates(mail)
+    outcome.fates = _fates(mail, host, plan)
     return outcome
 
 
@@ -80,6 +89,8 @@ def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
     if plan.aliases is not None:
         host.aliases(plan.aliases)
     _apply_rows(host, rows, outcome)
+    if plan.has_settings:
+        settings |= _apply_defaults(host, settings, outcome)
     known = set(host.run("postconf", "-d").stdout.replace(" =", "=").splitlines())
     known = {line.partition("=")[0] for line in known}
     for name in [one for one in settings if one not in known]:
@@ -93,6 +104,19 @@ def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
                 del settings[name]
     if settings:
         host.configure(**settings)
+
+
+def _apply_defaults(host: MailHost, settings: dict[str, str], outcome: Outcome) -> dict[str, str]:
+    """Forget what the topology sets and the report does not; returns what to set instead."""
+    set_here = {line.partition(" =")[0] for line in host.run("postconf", "-n").stdout.splitlines()}
+    if unset := sorted(set_here - _THE_LABS - settings.keys()):
+        outcome.mapped.append(f"Postfix's default, as the report sets none: {', '.join(unset)}")
+        host.run("postconf", "-X", *unset)
+    level = settings.get("compatibility_level", "")
+    if "." in level and host.version.startswith("3.5."):
+        outcome.mapped.append(f"compatibility_level = {level} is {_LEVEL_OF_OLD} before 3.6")
+        return {"compatibility_level": _LEVEL_OF_OLD}
+    return {}
 
 
 def _make_users(host: MailHost, names: list[str]) -> None:
@@ -161,7 +185,7 @@ def _send(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Mail:
     return host.send(plan.recipients, sender=plan.sender, size_bytes=plan.size_bytes)
 
 
-def _fates(mail: Mail) -> dict[str, Fate]:
+def _fates(mail: Mail, host: MailHost, plan: Plan) -> dict[str, Fate]:
     """The last word on each recipient that was named."""
     fates: dict[str, Fate] = {}
     sent = mail.submission
@@ -169,11 +193,12 @@ def _fates(mail: Mail) -> dict[str, Fate]:
         text = reply.removeprefix(dsn).strip()
         fates[recipient] = Fate(recipient, "rejected", dsn, "", text, "smtpd", code)
     if sent.outcome == "refused" and not fates:
+        # Where nobody replied, nobody rejected it either.
+        status = "rejected" if plan.by_smtp and sent.code else "not sent"
         for recipient in sent.probe.recipients:
-            fates[recipient] = Fate(
-                recipient, "rejected", sent.dsn, "", sent.reply, "smtpd", sent.code
-            )
-    for event in mail.journey.deliveries:
+            fates[recipient] = Fate(recipient, status, sent.dsn, "", sent.reply, "smtpd", sent.code)
+    # What the other server made of it is not what the host logged, nor was it reported.
+    for event in [one for one in mail.journey.deliveries if one.host == host.name]:
         recipient = event.orig_to or event.to
         relay = "" if event.relay == "none" else event.relay
         fates[recipient] = Fate(

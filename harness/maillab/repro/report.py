@@ -18,7 +18,7 @@ from maillab.maillog import Accepted, Active, Delivery, Event, PickedUp, Rejecte
 _QUOTED = re.compile(r"^(?:[ \t]*>)+ ?")
 _LOGGED = re.compile(
     r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,]+(?:Z|[+-]\d\d:?\d\d))"
-    r" \S+ \S+: .*"
+    r" \S+ \S+:(?: .*)?"
 )
 # postconf(5): most names have an underscore, these have none.
 _PLAIN_NAMES = {
@@ -226,6 +226,8 @@ def _fates(events: list[Event]) -> Iterator[Fate]:
     for one in events:
         if isinstance(one, Delivery):
             recipient = one.orig_to or one.to
+            if not recipient:
+                continue
             relay = "" if one.relay in _NO_RELAY else one.relay
             last[recipient] = Fate(recipient, one.status, one.dsn, relay, one.reply, one.service)
         elif isinstance(one, Rejected) and one.recipient:

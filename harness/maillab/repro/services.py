@@ -87,6 +87,12 @@ def read(row: str) -> Service:
     return Service(name, kind, tuple(rest[:5]), program, tuple(options), tuple(others))
 
 
+def can_be_written(name: str, value: str) -> bool:
+    """Whether a setting, written as an option, is read as the same one again."""
+    service = Service("x", "unix", ("-",) * 5, "smtpd", ((name, value),))
+    return read(service.row) == service
+
+
 def _words(text: str) -> list[str]:
     return [(found[1] or found[2] or "").strip() for found in _WORDS.finditer(text)]
 
