@@ -57,6 +57,7 @@ ROOMS = (
     "repro.report",
     "repro.names",
     "repro.services",
+    "repro.tables",
     "repro.absent",
     "repro.answers",
     "repro.plan",

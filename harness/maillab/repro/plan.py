@@ -12,19 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from maillab.errors import BadInput
 from maillab.repro import absent, services
+from maillab.repro import tables as lookup
 from maillab.repro.answers import Answer, answered
 from maillab.repro.names import NEXT_HOP, Names, Scene, named
-from maillab.repro.report import Fate, Report
-
-
-@dataclass(frozen=True)
-class Table:
-    """A lookup table to be made; ``kind`` is "" for the version's own database."""
-
-    place: str
-    name: str
-    kind: str
-    text: str
+from maillab.repro.report import Fate, Report, aliases_in
 
 
 @dataclass
@@ -36,7 +27,7 @@ class Plan:
 
     has_settings: bool = False
     settings: dict[str, str] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
+    tables: list[lookup.Table] = field(default_factory=list)
     aliases: dict[str, str] | None = None
     rows: list[services.Service] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
@@ -57,19 +48,6 @@ class Plan:
 _TOLD = {"myhostname", "mydomain", "mail_version"}
 # Lists, or names, that may stand in a file of their own.
 _MAY_BE_FILES = re.compile(r"myorigin|mydestination|mynetworks|\w+_domains|\w+_networks")
-_TYPE = (
-    r"(?:proxy:)?\b(hash|btree|dbm|lmdb|cdb|sdbm|texthash|regexp|pcre|cidr"
-    r"|mysql|pgsql|ldap|sqlite|mongodb|nisplus|nis|tcp|socketmap|memcache):"
-)
-_LOOKUP = re.compile(_TYPE + r"([^\s,;(){}]+)(?<!/)(?![^\s,;(){}])")
-# Not a table but where they are: "indexed = hash:/etc/postfix/".
-_PLACE = re.compile(_TYPE + r"(?:\S*/)?")
-_REFERENCE = re.compile(r"\$(?:\{(\w+)\}|\((\w+)\)|(\w+))")
-# How the paths of tables are commonly written (postconf(5)).
-_KNOWN = {"config_directory": "/etc/postfix", "default_database_type": "hash"}
-_TEXT_KINDS = {"texthash", "regexp", "pcre", "cidr"}
-_DATABASES = {"mysql", "pgsql", "ldap", "sqlite", "mongodb", "nisplus", "nis", "tcp",
-              "socketmap", "memcache"}  # fmt: skip
 # The client had logged in, which is as good as being let through right there.
 _LOGGED_IN = "permit_sasl_authenticated"
 _RELAY_DEFAULT = f"permit_mynetworks, {_LOGGED_IN}, defer_unauth_destination"
@@ -203,12 +181,12 @@ class _Mapping:
 
     def _draw_settings(self) -> None:
         for name, value in self._report.settings.items():
-            if name in _TOLD or _PLACE.fullmatch(self._once(value)):
+            if name in _TOLD or lookup.is_a_place(value, self._report.settings):
                 continue
             if why := self._why_not(name, value):
                 self._leave_out(f"{name} = {value}".strip(), why)
             elif name == "alias_maps":
-                self._draw_aliases(self._expanded(value))
+                self._draw_aliases(lookup.expanded(value, self._report.settings))
             else:
                 if _MAY_BE_FILES.fullmatch(name) and re.search(r"(?:^|[\s,])/", value):
                     value = self._from_files(name, value)  # noqa: PLW2901  # the same, read
@@ -227,32 +205,12 @@ class _Mapping:
             name, value, services=self._transports, allow_commands=self._allow_commands
         )
 
-    def _expanded(self, value: str) -> str:
-        """A value with the references in it that say where tables are."""
-
-        def meant(found: re.Match[str]) -> str:
-            name = next(filter(None, found.groups()))
-            known = self._report.settings.get(name, _KNOWN.get(name, ""))
-            if name in _KNOWN or _PLACE.match(self._once(known)):
-                return self._once(known)
-            return found[0]
-
-        return _REFERENCE.sub(meant, value)
-
-    def _once(self, value: str) -> str:
-        return _REFERENCE.sub(
-            lambda found: self._report.settings.get(
-                name := next(filter(None, found.groups())), _KNOWN.get(name, found[0])
-            ),
-            value,
-        )
-
     def _drawn(self, name: str, value: str) -> str:
         """A setting's value as it is in the lab."""
         left, asked = absent.without_questions(value)
         for one in asked:
             self._leave_out(f"{one} in {name}", "nobody outside can be asked")
-        swapped = drawn = self._names.swapped(self._expanded(left))
+        swapped = drawn = self._names.swapped(lookup.expanded(left, self._report.settings))
         if self._report.login:
             let_through = f"check_client_access inline:{{{self._scene.client.address}=permit}}"
             drawn = drawn.replace(_LOGGED_IN, let_through)
@@ -267,7 +225,7 @@ class _Mapping:
             drawn = self._hops(drawn)
         if drawn != swapped:
             self._plan.mapped.append(f"{name} = {left} is {drawn}")
-        return _LOOKUP.sub(lambda found: self._table(name, found), drawn)
+        return lookup.LOOKUP.sub(lambda found: self._table(name, found), drawn)
 
     def _hops(self, text: str) -> str:
         return NEXT_HOP.sub(f"[{self._scene.remote.fqdn}]", text)
@@ -313,33 +271,31 @@ class _Mapping:
         content = self._content(kind, path)
         if content is None:
             self._leave_out(f"{kind}:{path} of {setting}", "made empty; give it with --table")
-        if kind in _DATABASES:
+        if kind in lookup.DATABASES:
             kind = "texthash"
         place = f"@TABLE{len(self._plan.tables)}@"
         for hop in sorted({found[0] for found in NEXT_HOP.finditer(content or "")}):
             self._plan.mapped.append(f"{hop} in {path} is [{self._scene.remote.fqdn}]")
         text = self._hops(self._names.swapped(content or ""))
         name = "repro-" + re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")
-        self._plan.tables.append(Table(place, name, kind if kind in _TEXT_KINDS else "", text))
+        self._plan.tables.append(
+            lookup.Table(place, name, kind if kind in lookup.TEXT_KINDS else "", text)
+        )
         return place
 
     def _draw_aliases(self, value: str) -> None:
         aliases: dict[str, str] = {}
-        for kind, path in _LOOKUP.findall(value):
+        for kind, path in lookup.LOOKUP.findall(value):
             content = self._content(kind, path)
             if content is None:
                 self._leave_out(f"{kind}:{path} of alias_maps", "the lab's; give it with --table")
                 continue
-            for line in re.sub(r"\n[ \t]+", " ", content).splitlines():
-                name, colon, to = line.partition(":")
+            for name, to in aliases_in(content):
                 # Quoted, escaped, behind a comment: local(8) finds it (aliases(5)).
-                runs = "|" in to
-                if not colon or line.startswith("#"):
-                    continue
-                if runs and not self._allow_commands:
-                    self._leave_out(f"alias {line.strip()}", "it runs a command (--allow-commands)")
+                if "|" in to and not self._allow_commands:
+                    self._leave_out(f"alias {name}: {to}", "it runs a command (--allow-commands)")
                 else:
-                    aliases[name.strip()] = self._names.swapped(to.strip())
+                    aliases[name] = self._names.swapped(to)
         if aliases:
             self._plan.aliases = aliases
 

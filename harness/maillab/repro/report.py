@@ -243,3 +243,11 @@ def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Itera
         ours = here.get(recipient)
         if ours is None or (fate.status, fate.dsn) != (ours.status, ours.dsn):
             yield recipient
+
+
+def aliases_in(text: str) -> Iterator[tuple[str, str]]:
+    """Name and right-hand side of each line of an alias file (aliases(5))."""
+    for line in re.sub(r"\n[ \t]+", " ", text).splitlines():
+        name, colon, to = line.partition(":")
+        if colon and not line.startswith("#"):
+            yield name.strip(), to.strip()

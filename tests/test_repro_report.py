@@ -1,0 +1,173 @@
+"""A reported problem, read out of any text."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from reports import (
+    LOGGED,
+    ROOT,
+    reported,
+)
+
+from maillab.errors import BadInput
+from maillab.repro.report import read
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "sender", "client", "fates"),
+    [
+        ("relay-access-denied", "3.7", "joe@corp.example", "10.2.0.7",
+         [("anna@partner.example", "rejected", "4.7.1", 454)]),
+        ("five-hundred-greeting", "3.10.5", "bob@sender.example", "",
+         [("alice@customer.example", "bounced", "5.0.0", 0)]),
+        ("greylisted", "3.5", "carol@list.club.example", "",
+         [("member@elsewhere.example", "deferred", "4.7.1", 0)]),
+        ("unknown-virtual-user", "3.11.1", "buyer@mail.example", "198.51.100.77",
+         [("sales@shop.example", "rejected", "5.1.1", 550)]),
+        ("connection-timed-out", "", "bob@home.dialup.example", "",
+         [("friend@far.example", "deferred", "4.4.1", 0)]),
+        ("loops-back", "", "x@other.example", "203.0.113.44",
+         [("info@old.example", "bounced", "5.4.6", 0)]),
+        ("logged-in-two-recipients", "3.7", "joe@example.net", "203.0.113.80",
+         [("anna@example.com", "sent", "2.0.0", 0), ("ben@example.com", "deferred", "4.2.2", 0)]),
+    ],
+)  # fmt: skip
+def test_a_report_tells_its_version_its_mail_and_its_end(
+    name: str, version: str, sender: str, client: str, fates: list[object]
+) -> None:
+    """Out of a mail, quoted and wrapped, a form, or what was pasted together."""
+    found = reported(name)
+
+    assert (found.version, found.sender, found.client) == (version, sender, client)
+    assert [(one.recipient, one.status, one.dsn, one.code) for one in found.fates] == fates
+
+
+def test_settings_go_on_over_lines_and_prose_is_no_setting() -> None:
+    """As postconf -n prints them; of the rest only what looks like a parameter."""
+    found = read("I think that x = y.\nrelay_domains = a.example,\n  b.example\nbiff = no\n")
+
+    assert found.settings == {"relay_domains": "a.example, b.example", "biff": "no"}
+
+
+def test_rows_of_master_cf_are_told_from_prose() -> None:
+    """Eight columns, and what belongs to the last."""
+    found = read(
+        "a unix domain\nsmtp inet n - y - - smtpd\n  -o smtpd_client_restrictions=\nbiff=\n"
+    )
+
+    assert found.rows == ("smtp inet n - y - - smtpd -o smtpd_client_restrictions=",)
+
+
+def test_the_issue_form_can_be_pasted() -> None:
+    """Its fields as GitHub makes an issue of them: each has its heading, a long one its fence."""
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/mail-goes-wrong.yml").read_text())
+    values = {
+        "postfix": "3.11.1",
+        "topology": "backup-mx",
+        "postconf": "biff = no\nrelay_domains = a.example\n    b.example",
+        "master": "submission inet n - y - - smtpd\n    -o smtpd_tls_auth_only=no",
+        "log": LOGGED.rstrip(),
+        "expected": "That it is sent.",
+    }
+    fields = {one["id"]: one["attributes"] for one in form["body"] if "id" in one}
+    text = ""
+    for name, field in fields.items():
+        value = f"```text\n{values[name]}\n```" if "render" in field else values[name]
+        text += f"### {field['label']}\n\n{value}\n\n"
+
+    found = read(text)
+
+    assert fields.keys() == values.keys()
+    assert found.version == "3.11"
+    assert found.settings == {"biff": "no", "relay_domains": "a.example b.example"}
+    assert found.rows == ("submission inet n - y - - smtpd -o smtpd_tls_auth_only=no",)
+    assert [(one.recipient, one.dsn) for one in found.fates] == [("a@example.com", "4.4.1")]
+
+
+@pytest.mark.parametrize("between", ["# -o smtpd_sasl_type=x", "  # or so", "#"])
+def test_a_comment_does_not_end_a_row(between: str) -> None:
+    """master(5): what is indented behind it still belongs to the row."""
+    found = read(f"smtp inet n - n - - smtpd\n  -o a_b=1\n{between}\n  -o c_d=2\nbiff = no\n")
+
+    assert found.rows == ("smtp inet n - n - - smtpd -o a_b=1 -o c_d=2",)
+
+
+DELIVERED = (
+    "Jan  1 00:00:00 h postfix/local[1]: ABCDEF1: to=<a@b.example>, orig_to=<x@b.example>,"
+    " relay=local, delay=1, dsn=2.0.0, status=sent (delivered to mailbox)"
+)
+
+
+@pytest.mark.parametrize("column", [30 + n for n, char in enumerate(DELIVERED[30:]) if char == " "])
+@pytest.mark.parametrize("behind", ["", "Any ideas?\n", "relay_domains = c.example\n"])
+def test_a_log_line_broken_anywhere_is_whole_again(column: int, behind: str) -> None:
+    """What it was broken before may look like a setting; prose right behind it is none of it."""
+    broken = f"{DELIVERED[:column]}\n{DELIVERED[column + 1 :]}\n{behind}"
+
+    found = read(broken)
+
+    assert found == read(f"{DELIVERED}\n\n{behind}")
+    assert [(one.recipient, one.reply) for one in found.fates] == [
+        ("x@b.example", "delivered to mailbox")
+    ]
+
+
+def test_a_setting_that_a_mail_program_broke_is_whole_again() -> None:
+    """At the first column, where there was no room for the next word; prose does not follow."""
+    long = "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination,"
+    found = read(f"> {long}\n> reject_unknown_sender_domain\nbiff = no\nThat is all.\n")
+
+    assert found.settings["smtpd_recipient_restrictions"].endswith("reject_unknown_sender_domain")
+    assert found.settings["biff"] == "no"
+
+
+MASTER = "Jan  1 00:00:00 h postfix/master[1]:"
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("mail_version = 3.10.5\ncompatibility_level = 3.6\n", "3.10.5"),
+        (f"{MASTER} daemon started -- version 3.7.11, configuration /etc/postfix\n", "3.7.11"),
+        ("postfix-3.5.8-7.el8 of RHEL\nbiff = no\n", "3.5"),
+        ("Postfix v3.8 here\nbiff = no\n", "3.8"),
+        ("Postfix version\n\n3.11.1\nbiff = no\n", "3.11"),
+        ("compatibility_level = 3.6\n", "3.6"),
+        ("compatibility_level = 2\n", ""),
+        ("my postfix 192.168.1.1\nbiff = no\n", ""),
+    ],
+)  # fmt: skip
+def test_the_version_is_found_wherever_it_stands(text: str, version: str) -> None:
+    """What postconf and master say counts before what is written; the level comes last."""
+    assert read(text).version == version
+
+
+def test_names_of_ones_own_are_settings_among_settings() -> None:
+    """Before, between and behind them; in prose they are none."""
+    found = read("indexed = hash:/etc/postfix/\nbiff = no\nother = x\n\nfoo = bar\n")
+
+    assert found.settings == {"indexed": "hash:/etc/postfix/", "biff": "no", "other": "x"}
+
+
+PIECES = (
+    *"\n >=",
+    "smtp",
+    "biff = no",
+    "inet n - - - - x",
+    "Jan  1 00:00:00 h postfix/smtp[1]: ABCDEF1: to=<a@b>, relay=none, delay=1, dsn=4.4.1, status=",
+    "deferred (x)",
+    "2026-01-01T00:00:00+00:00 h x: y",
+)
+
+
+@given(st.text() | st.lists(st.sampled_from(PIECES)).map("".join))
+def test_any_text_is_a_report_or_bad_input(text: str) -> None:
+    """Nothing else comes of it."""
+    try:
+        found = read(text)
+    except BadInput:
+        return
+    assert found.settings or found.lines
