@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import statistics
 import time
 from collections.abc import Callable
 
@@ -18,8 +17,9 @@ from test_loadgen import Sink, play, run
 from maillab.loadreport import Attempted, Report
 
 TOLERANCE = 0.05
+PERCENTS = (50.0, 99.0)
 # Tenths of the messages that take long: more than the hundredth that p99 is about.
-USUAL_S, LONG_S, EVERY_LONG = 1.0, 3.0, 10
+USUAL_S, LONG_S, EVERY_LONG = 4.0, 8.0, 10
 
 
 class SlowSink(Sink):
@@ -53,23 +53,21 @@ def percentile(values: list[float], percent: float) -> float:
     return ordered[max(0, -(-len(ordered) * int(percent) // 100) - 1)]
 
 
-@pytest.mark.parametrize("percent", [50.0, 99.0])
-def test_known_delays_are_reported_as_they_were(percent: float) -> None:
-    """Closed loop, 40 sessions, delays of one and of three seconds."""
+def test_known_delays_are_reported_as_they_were() -> None:
+    """Closed loop, 40 sessions, delays of four and of eight seconds."""
     sink = SlowSink(lambda number, _: USUAL_S if number % EVERY_LONG else LONG_S)
 
-    messages, _ = run(play(sink, sessions=40, messages=120))
+    messages, _ = run(play(sink, sessions=40, messages=80))
 
-    wanted = percentile(sink.kept_s, percent)
-    found = reported(messages).latency_s("end of data", percent)
-    assert found == pytest.approx(wanted, rel=TOLERANCE)
-    assert statistics.median(sink.kept_s) == pytest.approx(USUAL_S, rel=TOLERANCE)
+    for percent in PERCENTS:
+        wanted = percentile(sink.kept_s, percent)
+        found = reported(messages).latency_s("end of data", percent)
+        assert found == pytest.approx(wanted, rel=TOLERANCE)
 
 
-@pytest.mark.parametrize("percent", [50.0, 99.0])
-def test_a_server_that_stalls_cannot_hide(percent: float) -> None:
+def test_a_server_that_stalls_cannot_hide() -> None:
     """Open loop: what was due meanwhile counts from then, though few sessions were free to ask."""
-    stall_s, rate, sessions = 4.0, 20.0, 10
+    stall_s, rate = 10.0, 20.0
     stalled: list[float] = []
 
     def late(number: int, now: float) -> float:
@@ -80,12 +78,14 @@ def test_a_server_that_stalls_cannot_hide(percent: float) -> None:
         return max(0.2, over_s)
 
     sink = SlowSink(late)
-    messages, _ = run(play(sink, sessions=sessions, messages=160, rate=rate))
+    messages, _ = run(play(sink, sessions=10, messages=160, rate=rate))
 
     begun = min(one.due_s for one in messages)
     # Due by the rate alone, whatever the server does.
     took = [sink.answered[one] - (begun + one / rate) for one in range(160)]
-    wanted = percentile(took, percent)
-    # Far above the 0.2 s that each of them took.
-    assert wanted > 1
-    assert reported(messages).latency_s("whole", percent) == pytest.approx(wanted, rel=TOLERANCE)
+    for percent in PERCENTS:
+        wanted = percentile(took, percent)
+        # Far above the 0.2 s that each of them took.
+        assert wanted > stall_s / 2
+        found = reported(messages).latency_s("whole", percent)
+        assert found == pytest.approx(wanted, rel=TOLERANCE)
