@@ -159,6 +159,25 @@ def test_each_recipient_stands_beside_its_own(
     assert code == 0
 
 
+def test_a_lab_that_is_kept_is_named(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    """It stands as the report left it, until somebody takes it down."""
+    report = str(REPORTS / "five-hundred-greeting.txt")
+
+    cli.main(["repro", "--keep", report, "--postfix", request.config.option.postfix])
+
+    name = capsys.readouterr().out.rpartition("--lab ")[2].strip()
+    try:
+        assert name in compose.projects()
+        reported_line = "^smtp_skip_5xx_greeting = no$"
+        asked = ["--", "grep", reported_line, "/etc/postfix/main.cf"]
+        assert cli.main(["shell", "mail", "--lab", name, *asked]) == 0
+    finally:
+        compose.remove(name)
+    assert name not in compose.projects()
+
+
 def test_a_table_that_was_given_makes_the_difference(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

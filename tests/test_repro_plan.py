@@ -212,6 +212,29 @@ def test_whatever_a_row_says_it_runs_nothing(arguments: str) -> None:
         ]  # fmt: skip
 
 
+WORDS = (
+    *"\n =$:/{}|,@[]-", "biff = ", "alias_maps = ", "relayhost = ", "mynetworks = ", "x = ", "$x",
+    "hash:", "${config_directory}", " inet n - - - - x", " -o ", "permit_sasl_authenticated",
+    "10.0.0.0/8", "myhostname = ", "mydomain = ", "default_transport = ", "a.example", LOGGED,
+    SUBMITTED,
+)  # fmt: skip
+
+
+@given(st.text() | st.lists(st.sampled_from(WORDS), max_size=30).map("".join), st.booleans())
+def test_any_report_has_a_plan(text: str, bold: bool) -> None:  # noqa: FBT001  # drawn
+    """What can be read can be planned for, whatever it says; tables may hold anything."""
+    try:
+        found = read(text)
+    except BadInput:
+        return
+    drawn = plan.make(
+        found, SCENE, tables={"/a": text}, recipients=["x@a.example"], allow_commands=bold
+    )
+
+    assert len(drawn.recipients) == 1
+    assert ("allow_mail_to_commands" in drawn.settings) >= (not bold)
+
+
 def test_tables_are_given_or_made_empty() -> None:
     """A database that cannot be asked becomes a file; one nobody names is said."""
     empty = planned("unknown-virtual-user")
