@@ -14,10 +14,10 @@ from maillab.engine.compose import Project
 from maillab.errors import CommandFailed, LabError, MaillabError
 from maillab.history import History
 from maillab.host import Host
-from maillab.ledger import Verdict
 from maillab.record import Record, Withheld, Witness
 from maillab.stream import Stream
 from maillab.topology import Topology
+from maillab.verdict import Expected, Verdict
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FakeLab:
 
     def expects(self, *, lost: int, because: str) -> None:
         """Declare a loss; since none happens, the mail is then not conserved."""
-        self.record.expected.append(ledger.Expected(lost=lost, because=because))
+        self.record.expected.append(Expected(lost=lost, because=because))
 
     def break_down(self) -> None:
         """Fail as a host does on which a command fails."""

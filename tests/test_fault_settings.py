@@ -8,8 +8,21 @@ import pytest
 
 from maillab.cli import main
 from maillab.errors import BadInput, UnknownName
-from maillab.faults import REGISTRY, DnsDrop, Greeting, MtuBlackHole, Netem, SmtpStage
+from maillab.faults import (
+    REGISTRY,
+    DnsDrop,
+    Greeting,
+    MtuBlackHole,
+    Netem,
+    Partition,
+    Refused,
+    ResetInSession,
+    SilentDrop,
+    SmallMtu,
+    SmtpStage,
+)
 from maillab.faults.settings import Setting, build, settings, summary
+from maillab.host import Fault
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
@@ -103,3 +116,29 @@ def test_bad_words_are_refused(
 
     assert status == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "given", "words"),
+    [
+        (SmallMtu, {"peer": "198.18.0.1", "mtu_bytes": 10}, "mtu_bytes: from 552"),
+        (MtuBlackHole, {"peer": "receiver"}, "write an IPv4 address"),
+        (Partition, {"peer": "::1"}, "write an IPv4 address"),
+        (Partition, {"direction": "up"}, "one of both, in, out"),
+        (Refused, {"port": 0}, "1 to 65535"),
+        (Refused, {"first": 1, "every": 2}, "one of first, every and after"),
+        (SilentDrop, {"after": -1}, "one of first, every and after"),
+        (Netem, {}, "impairs nothing"),
+        (Netem, {"loss_percent": 140}, "from 0 to 100"),
+        (Netem, {"delay_s": -1}, "impairs nothing"),
+        (Netem, {"delay_s": 0.1, "jitter_s": 0.2}, "at most delay_s"),
+        (Netem, {"loss_percent": 1, "reorder_percent": 5}, "needs delay_s"),
+        (ResetInSession, {}, "needs bytes_before or packets_before"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    fault: type[Fault], given: dict[str, object], words: str
+) -> None:
+    """Before anything is touched, with what would work."""
+    with pytest.raises(BadInput, match=words):
+        fault(**given)

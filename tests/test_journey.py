@@ -28,8 +28,9 @@ from maillines import (
     tried,
 )
 
-from maillab.history import History, Stored, Submission
-from maillab.journey import Journey, Journeys, Queued
+from maillab.history import History, Queued, Stored, Submission
+from maillab.journey import Journey
+from maillab.journeys import Journeys
 from maillab.message import Probe
 
 

@@ -23,6 +23,8 @@ ROOMS = (
     "sendmaillog",
     "history",
     "journey",
+    "journeys",
+    "verdict",
     "ledger",
     "loadplan",
     "loadreport",
@@ -72,7 +74,8 @@ SURFACE = {"plugin", "cli", "__main__"}
 # Hold nothing but their docstring, so that importing them is importing nothing.
 EMPTY = {"", "engine", "repro"}
 PURE = {
-    "errors", "maincf", "message", "pcap", "sendmaillog", "maillog", "history", "journey", "ledger",
+    "errors", "maincf", "message", "pcap", "sendmaillog", "maillog", "history", "journey",
+    "journeys", "verdict", "ledger",
 }  # fmt: skip
 DOES_IO = {
     "asyncio", "docker", "http", "io", "multiprocessing", "os", "pathlib", "psutil", "requests",

@@ -31,9 +31,10 @@ from maillines import (
 
 from maillab.errors import BadInput
 from maillab.history import History, Queued, Stored, Submission
-from maillab.journey import Journeys
-from maillab.ledger import Discrepancy, Expected, Verdict, judge
+from maillab.journeys import Journeys
+from maillab.ledger import judge
 from maillab.message import Probe
+from maillab.verdict import Discrepancy, Expected, Verdict
 
 AT = {host: address for address, host in ADDRESSES.items()}
 

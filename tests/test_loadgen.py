@@ -11,6 +11,7 @@ import pytest
 
 import load
 import loadgen
+import loadlimits
 from maillab.errors import BadInput
 from maillab.loadplan import Load
 from maillab.loadreport import Attempted, Band, Report, Sample
@@ -229,9 +230,9 @@ def test_nothing_is_sent_to_an_address_outside_the_lab(
     monkeypatch.setenv("NAMESERVER", "198.18.6.2")
 
     with pytest.raises(ValueError, match=f"{address} is outside the lab"):
-        loadgen.check_address(address)
-    loadgen.check_address("198.18.6.10")
-    loadgen.check_address("127.0.0.1")
+        loadlimits.check_address(address)
+    loadlimits.check_address("198.18.6.10")
+    loadlimits.check_address("127.0.0.1")
 
 
 def test_more_sessions_than_files_are_refused_with_the_limit() -> None:

@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports import (
-    REPORTS,
-    SUBMITTED,
-    WAYS,
-)
+from reports import LOGGED, REPORTS, SUBMITTED, WAYS
 
 from maillab import cli, topology
 from maillab.cli.repro import nearest
@@ -62,6 +58,32 @@ def test_a_report_is_tried_in_a_lab(
     assert (code, recipient["same"]) == (status, not status)
     assert told["settled"]
     assert told["postfix"]["here"].startswith(version)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "where"),
+    [
+        ("backup-mx", [], "backup-mx, host sender"),
+        ("backup-mx", ["--topology", "standalone"], "standalone, host mail"),
+        ("something of ours", [], "standalone, host mail"),
+    ],
+)
+def test_the_topology_is_the_one_that_the_form_names(
+    chosen: str,
+    options: list[str],
+    where: str,
+    *,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Where there is such a one, and nothing else is asked for."""
+    form = tmp_path / "issue.txt"
+    form.write_text(f"### Topology that comes nearest\n\n{chosen}\n\nbiff = no\n{LOGGED}")
+
+    cli.main(["repro", str(form), "--postfix", request.config.option.postfix, *options])
+
+    assert f", {where}\n" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

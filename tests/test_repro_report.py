@@ -81,7 +81,7 @@ def test_the_issue_form_can_be_pasted() -> None:
     found = read(text)
 
     assert fields.keys() == values.keys()
-    assert found.version == "3.11"
+    assert (found.version, found.topology) == ("3.11", "backup-mx")
     assert found.settings == {"biff": "no", "relay_domains": "a.example b.example"}
     assert found.rows == ("submission inet n - y - - smtpd -o smtpd_tls_auth_only=no",)
     assert [(one.recipient, one.dsn) for one in found.fates] == [("a@example.com", "4.4.1")]

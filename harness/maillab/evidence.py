@@ -10,10 +10,10 @@ from pathlib import Path
 
 from maillab.errors import MaillabError
 from maillab.history import History
-from maillab.journey import Journeys
+from maillab.journeys import Journeys
 from maillab.lab import Lab
-from maillab.ledger import Verdict
 from maillab.postfix import MailHost
+from maillab.verdict import Verdict
 
 
 def folder_name(test: str) -> str:

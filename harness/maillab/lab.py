@@ -15,8 +15,7 @@ from maillab.engine.container import set_network
 from maillab.errors import LabError, TimedOut
 from maillab.history import History
 from maillab.host import Host
-from maillab.journey import Journeys
-from maillab.ledger import Expected, Verdict
+from maillab.journeys import Journeys
 from maillab.load import Loading
 from maillab.loadplan import Load
 from maillab.loadreport import Report
@@ -27,6 +26,7 @@ from maillab.sendmail import SendmailHost
 from maillab.stream import Stream
 from maillab.tls import Authority
 from maillab.topology import Topology
+from maillab.verdict import Expected, Verdict
 
 Kind = TypeVar("Kind", bound=Event)
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from maillab.errors import BadInput
 from maillab.history import History, Leg, Queued, Stored, Submission, names
-from maillab.journey import Journeys
+from maillab.journeys import Journeys
 from maillab.maillog import Accepted, Delivery, Event, Notified, Removed
 from maillab.sendmaillog import swallowed
+from maillab.verdict import ENDED, HANDED_IN, Discrepancy, Expected, Verdict
 
-_HANDED_IN = ("attempted", "acknowledged", "refused", "unknown")
-_ENDED = ("delivered", "bounced", "queued", "discarded")
 _KEPT_AS_A_COPY = ("delivered to mailbox", "delivered to maildir")
-_WRONG = ("lost", "duplicated", "altered")
 _UNTRACED = "acknowledged, but neither logged nor in a queue"
 _VANISHED = "taken into the queue, then neither removed nor still there"
 _FORGOTTEN = "removed from the queue with no end logged"
@@ -30,98 +27,6 @@ _SWALLOWED = "taken by a host whose log is not read, then neither stored, queued
 _FORGED = "the body is not the one that was sent"
 _REPEATED = "a copy too many"
 _Where = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a scenario says goes wrong in it: exactly so much, and why."""
-
-    lost: int = 0
-    duplicated: int = 0
-    altered: int = 0
-    because: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.because.strip():
-            raise BadInput("an expected loss, duplicate or alteration needs a reason: because=…")
-
-
-@dataclass(frozen=True)
-class Discrepancy:
-    """One recipient's copy that is missing, one too many, or not what was sent."""
-
-    kind: Literal["lost", "duplicated", "altered"]
-    host: str
-    queue_id: str
-    message_id: str
-    recipient: str
-    reason: str
-
-    def __str__(self) -> str:
-        where = f"{self.host} {self.queue_id}".rstrip()
-        who = f" for <{self.recipient}>" if self.recipient else ""
-        return f"{self.kind} at {where}{who}: {self.reason} {self.message_id}".rstrip()
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The ledger's sum, in recipients and copies.
-
-    attempted = acknowledged + refused + unknown counts what the harness handed
-    in; where it ended is counted without notices, and after aliases are expanded.
-    """
-
-    findings: tuple[Discrepancy, ...]
-    expected: tuple[Expected, ...]
-    attempted: int
-    acknowledged: int
-    refused: int
-    unknown: int
-    delivered: int
-    bounced: int
-    queued: int
-    discarded: int
-    unexpected: int
-
-    @property
-    def lost(self) -> int:
-        """Acknowledged, and nowhere."""
-        return self._found("lost")
-
-    @property
-    def duplicated(self) -> int:
-        """Copies of a message in a mailbox that nothing accounts for."""
-        return self._found("duplicated")
-
-    @property
-    def altered(self) -> int:
-        """Copies whose body is not the one sent."""
-        return self._found("altered")
-
-    @property
-    def conserved(self) -> bool:
-        """Nothing lost, duplicated or altered but exactly what was expected."""
-        return not self._surprises()
-
-    def text(self) -> str:
-        """The verdict for human readers."""
-        names = (*_HANDED_IN, *_ENDED, *_WRONG, "unexpected")
-        lines = [", ".join(f"{getattr(self, name)} {name}" for name in names)]
-        lines += [str(finding) for finding in self.findings]
-        lines += [f"expected, because {expected.because}" for expected in self.expected]
-        return "\n".join([*lines, *(self._surprises() or ["conserved"])])
-
-    def _found(self, kind: str) -> int:
-        return sum(finding.kind == kind for finding in self.findings)
-
-    def _surprises(self) -> list[str]:
-        found = {kind: self._found(kind) for kind in _WRONG}
-        declared = {kind: sum(getattr(one, kind) for one in self.expected) for kind in found}
-        return [
-            f"not conserved: {found[kind]} {kind}, {declared[kind]} expected"
-            for kind in found
-            if found[kind] != declared[kind]
-        ]
 
 
 def judge(history: History, expected: Iterable[Expected] = ()) -> Verdict:
@@ -180,7 +85,7 @@ class _Ledger:
             self.journeys.leg_of(copy) not in descended and copy.message_id not in self.probes
             for copy in self.stored
         )
-        numbers = (counts[name] for name in (*_HANDED_IN, *_ENDED, "unexpected"))
+        numbers = (counts[name] for name in (*HANDED_IN, *ENDED, "unexpected"))
         return Verdict(tuple(self.findings), expected, *numbers)
 
     def _handed_in(self, mail: Submission) -> Counter[str]:

@@ -25,10 +25,10 @@ from maillab.errors import (
     TimedOut,
     Void,
 )
-from maillab.journey import Journeys
+from maillab.journeys import Journeys
 from maillab.lab import Lab
 from maillab.labs import Labs
-from maillab.ledger import Verdict
+from maillab.verdict import Verdict
 
 _CONCERNED: dict[str, faq.Kind] = {"cures": "cure", "faults": "symptom"}
 # What an assert raises, and what pytest.raises and pytest.fail do.

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from maillab.history import History, Queued, Stored, Submission
-from maillab.journey import Finding, Journey, Journeys
-from maillab.ledger import Expected
+from maillab.journey import Finding, Journey
+from maillab.journeys import Journeys
 from maillab.stream import Stream
+from maillab.verdict import Expected
 
 # "witnesses": faults do nothing, as with "faults", and yet are asked who saw them.
 Withheld = Literal["", "cures", "faults", "witnesses"]

@@ -300,7 +300,9 @@ def _reports(command: _Command) -> None:
     repro.add_argument(
         "files", metavar="FILE", nargs="*", help="the report; none, or '-': standard input"
     )
-    repro.add_argument("--topology", metavar="NAME", default="standalone", help="the lab's")
+    repro.add_argument(
+        "--topology", metavar="NAME", help="the lab's (what the form says, else standalone)"
+    )
     repro.add_argument("--host", metavar="HOST", default="", help="which of its hosts it is about")
     repro.add_argument(
         "--postfix", metavar="VERSION", help="(default: the nearest to the report's)"

@@ -12,7 +12,7 @@ from maillab.cli.labs import choose, site_of
 from maillab.cli.output import print_json
 from maillab.errors import BadInput, UnknownName
 from maillab.history import Leg
-from maillab.journey import Journeys
+from maillab.journeys import Journeys
 from maillab.lab import Lab
 from maillab.postfix import MailHost
 

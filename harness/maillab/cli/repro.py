@@ -22,6 +22,7 @@ from maillab.repro.play import Outcome
 from maillab.repro.report import Fate, Report
 
 _DIFFERS = 3
+_TOPOLOGY_DEFAULT = "standalone"
 _STANDARD_INPUT = "-"
 
 
@@ -35,7 +36,7 @@ def repro(arguments: Namespace) -> int:
             if not address or not address.isprintable():
                 raise BadInput(f"{option} {address!r}: not an address; write user@domain")
     tables = _tables(arguments.table)
-    site = topology.load(arguments.topology)
+    site = topology.load(arguments.topology or _of_the_form(reported))
     name = arguments.host or next(iter(site.mail_hosts)).name
     if not site.role(name).has_postfix:
         raise BadInput(f"{name} runs no Postfix; name one that does with --host")
@@ -69,6 +70,10 @@ def repro(arguments: Namespace) -> int:
         if arguments.keep:
             print(f"\nthe lab is still up: maillab shell {name} --lab {lab_name}")
     return _DIFFERS if differs or not planned.reported else 0
+
+
+def _of_the_form(reported: Report) -> str:
+    return reported.topology if reported.topology in topology.names() else _TOPOLOGY_DEFAULT
 
 
 def _kept(labs: Labs, running: Lab) -> str:

@@ -30,6 +30,8 @@ _ROW = re.compile(
     r"\S+\s+(?:inet|unix|unix-dgram|fifo|pass)(?:\s+[yn-]){3}\s+(?:\d+\??|-)\s+(?:\d+|-)\s+\S+.*"
 )
 _VERSION = re.compile(r"(?i)\bpostfix(?:[\s:=(-]|version|v(?=\d))+([2-9]\.\d+)\b")
+# A form's field, its heading and what was chosen.
+_TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*([a-z0-9-]+)[ \t]*$")
 _LEVEL = re.compile(r"\d+\.\d+")
 # What a log line has no more behind it than.
 _WHOLE = re.compile(r"(?:removed|helo=<[^>]*>|connect from \S+\])$")
@@ -61,7 +63,8 @@ class Report:
     """What a text says of a problem; names, addresses and paths are those of the reporter.
 
     ``login`` is the SASL user name that the client had, ``service`` the one of
-    master.cf that took the message, where its name is logged ("submission").
+    master.cf that took the message, where its name is logged ("submission");
+    ``topology`` what a form has as the nearest one, whatever it says.
     """
 
     settings: Mapping[str, str]
@@ -75,6 +78,7 @@ class Report:
     service: str = ""
     fates: tuple[Fate, ...] = ()
     lines: int = 0
+    topology: str = ""
 
 
 @dataclass
@@ -122,6 +126,7 @@ def read(text: str) -> Report:
         service="" if local or came is None else _service(came.program),
         fates=tuple(_fates(mine)),
         lines=len(events),
+        topology=chosen[1] if (chosen := _TOPOLOGY.search(text)) else "",
     )
 
 
