@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from maillab import faq
@@ -13,7 +14,7 @@ from maillab import faq
 SLOWEST = 10
 
 
-def measure(version: str) -> dict[str, list[float]]:
+def measure(version: str) -> Iterator[tuple[str, list[float]]]:
     """One run with all cores; prints the slowest."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -36,4 +37,5 @@ def measure(version: str) -> dict[str, list[float]]:
         waits = sorted(result.waited_s.items(), key=lambda one: -one[1])[:2]
         why = "; ".join(f"{what} {for_s:.1f} s" for what, for_s in waits)
         print(f"  {result.duration_s:6.1f} s  {test.rpartition('/')[2]}  [{why or 'no event'}]")
-    return {"faq_wall_s": [took], "faq_scenarios": [float(len(known))]}
+    yield "faq_wall_s", [took]
+    yield "faq_scenarios", [float(len(known))]

@@ -132,7 +132,7 @@ def queue_ratios(lab: Lab) -> list[float]:
     return found
 
 
-def measure(version: str) -> dict[str, list[float]]:
+def measure(version: str) -> Iterator[tuple[str, list[float]]]:
     """All of it, in a lab of its own."""
     watchdog = Watchdog(compose.owner())
     lab = labs.start(topology.load("wan"), version)
@@ -141,11 +141,9 @@ def measure(version: str) -> dict[str, list[float]]:
         command = [
             timed(lambda: ask("read", path="/etc/hostname")) * 1000 for _ in range(COMMAND_RUNS)
         ]
-        return {
-            "agent_command_ms": command,
-            "queue_throughput_ratio": queue_ratios(lab),
-            **apply_and_lift(lab),
-        }
+        yield "agent_command_ms", command
+        yield "queue_throughput_ratio", queue_ratios(lab)
+        yield from apply_and_lift(lab).items()
     finally:
         lab.down()
         watchdog.dismiss()

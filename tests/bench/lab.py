@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from maillab import lab as labs
@@ -114,16 +114,15 @@ def events(lab: Lab, runs: int) -> list[float]:
     return found
 
 
-def measure(version: str) -> dict[str, list[float]]:
+def measure(version: str) -> Iterator[tuple[str, list[float]]]:
     """All of it, in labs of its own."""
     watchdog = Watchdog(compose.owner())
-    figures = {"cold_start_ratio": cold_starts(version, 5)}
+    yield "cold_start_ratio", cold_starts(version, 5)
     lab = labs.start(SITE, version)
     try:
-        figures["reset_ms"] = resets(lab, 25)
-        figures["command_ratio"] = commands(lab, 40)
-        figures["event_p95_ms"] = events(lab, 200)
+        yield "reset_ms", resets(lab, 25)
+        yield "command_ratio", commands(lab, 40)
+        yield "event_p95_ms", events(lab, 200)
     finally:
         lab.down()
         watchdog.dismiss()
-    return figures

@@ -18,11 +18,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maillab import lab as labs
 from maillab import topology
+from maillab.engine import compose
+from maillab.engine.watchdog import Watchdog
 from maillab.lab import Lab
 
 PAIRS, PAIRS_WITH_SLOW = 9, 3
@@ -37,27 +39,28 @@ LIMITS = {
 }
 
 
-def measure(version: str) -> dict[str, list[float]]:
+def measure(version: str) -> Iterator[tuple[str, list[float]]]:
     """Ratios of messages a second, ours to smtp-source's; memory in kB a session."""
-    found: dict[str, list[float]] = {}
     with_workers = {"load_vs_smtp_source": 1, "load_2_workers_vs_smtp_source": 2}
+    watchdog = Watchdog(compose.owner())
     running = labs.start(topology.load("standalone"), version)
     try:
         running.mail.configure(**LIMITS)
         for name, workers in with_workers.items():
-            found[f"{name}_postfix"] = _pairs(running, workers)
-        found["load_vs_smtpbench_postfix"] = _beside_smtpbench(running)
-        found["load_kb_a_session"] = [_memory(running)]
+            yield f"{name}_postfix", _pairs(running, workers)
+        yield "load_vs_smtpbench_postfix", _beside_smtpbench(running)
+        yield "load_kb_a_session", [_memory(running)]
+        running.drain()
         running.mail.stop()
         address = running.mail.address
         sink = f"setsid smtp-sink -u postfix {address}:25 1000 >/dev/null 2>&1 </dev/null &"
         listens = f"until (: </dev/tcp/{address}/25) 2>/dev/null; do sleep 0.01; done"
         running.mail.run("bash", "-c", f"{sink} {listens}")
         for name, workers in with_workers.items():
-            found[f"{name}_sink"] = _pairs(running, workers)
+            yield f"{name}_sink", _pairs(running, workers)
     finally:
         running.down()
-    return found
+        watchdog.dismiss()
 
 
 def _pairs(running: Lab, workers: int) -> list[float]:
