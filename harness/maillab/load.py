@@ -23,6 +23,8 @@ from maillab.session import OK, Reply
 USERS = ("alice", "bob", "carol", "dave", "joe")
 # How often the state of a load is asked for: its samples, its display.
 _LOOK_EVERY_S = 0.2
+# Looking into queues, which may be long, takes at most this part of the time.
+_LOOKS_SHARE = 0.05
 _CONNECTED_WITHIN_S = 300.0
 
 
@@ -238,14 +240,19 @@ class Loading:
 
     def _watch(self) -> None:
         """Take samples until all workers have ended."""
+        lengths: dict[str, int] = {}
+        again_s = 0.0
         try:
             while not self._over.wait(_LOOK_EVERY_S):
                 self._look()
-                lengths = {
-                    host.name: sum(host.queue_lengths().values())
-                    for host in self._watched
-                    if not host.away
-                }
+                began_s = time.monotonic()
+                if began_s >= again_s:
+                    lengths = {
+                        host.name: sum(host.queue_lengths().values())
+                        for host in self._watched
+                        if not host.away
+                    }
+                    again_s = began_s + (time.monotonic() - began_s) / _LOOKS_SHARE
                 state = self.state
                 self._seen_max = max(self._seen_max, state["open"])
                 at_s = time.monotonic() - self.began_s
