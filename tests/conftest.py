@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 # For the tests of our own plugin, which run pytest inside pytest.
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "inner_runs"]
