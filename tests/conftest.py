@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-# For the tests of our own plugin, which run pytest inside pytest.
-pytest_plugins = ["pytester", "inner_runs"]
+# Runs of pytest inside pytest, and the command line with labs that are made up.
+pytest_plugins = ["pytester", "inner_runs", "cli_calls"]
