@@ -9,6 +9,8 @@ ADDRESSES = {"198.18.0.1": "a", "198.18.0.2": "b", "198.18.0.3": "c"}
 A, B, C = ADDRESSES
 OUTSIDE = "203.0.113.9"
 Log = list[tuple[str, str]]
+HELD = "postsuper: AAAAAA1: placed on hold"
+NOTICE = "bounce: AAAAAA1: sender delay notification: AAAAAA2"
 
 
 def on(host: str, *lines: str | list[str]) -> Log:

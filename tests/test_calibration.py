@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from test_loadgen import Sink, play, run
+from stories import run
+from test_loadgen import Sink, play
 
 from maillab.loadreport import Attempted, Report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -33,18 +32,6 @@ FAULTS: list[Fault] = [
     OpenFilesLimit(files=140), Paused(), ProcessLimit(), SlowFsync(0.1), Stopped("qmgr"),
     Stopped("postfix"), SyscallFails("cleanup", "fsync"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def some_labs() -> Iterator[Labs]:
-    running = Labs()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def lab(some_labs: Labs, request: pytest.FixtureRequest) -> Lab:
-    return some_labs.get(topology.load("backup-mx"), request.config.option.postfix)
 
 
 def state(lab: Lab) -> dict[str, object]:

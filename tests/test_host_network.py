@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from maillab import topology
@@ -14,13 +12,6 @@ from maillab.labs import Labs
 pytestmark = pytest.mark.xdist_group("labs")
 
 NO_DISCOVERY = "net.ipv4.ip_no_pmtu_disc"
-
-
-@pytest.fixture(scope="module")
-def some_labs() -> Iterator[Labs]:
-    running = Labs()
-    yield running
-    running.close()
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from stories import run
 
 import load
 import loadgen
@@ -15,9 +15,6 @@ import loadlimits
 from maillab.errors import BadInput
 from maillab.loadplan import Load
 from maillab.loadreport import Attempted, Band, Report, Sample
-
-BOUND_S = 60.0
-Value = TypeVar("Value")
 
 
 class Sink:
@@ -63,16 +60,6 @@ class Sink:
                 writer.write(f"{self.replies.get(word, '250 ok')}\r\n".encode())
         self.open -= 1
         writer.close()
-
-
-def run(story: Coroutine[Any, Any, Value]) -> Value:
-    """Play a story to its end."""
-
-    async def bounded() -> Value:
-        async with asyncio.timeout(BOUND_S):
-            return await story
-
-    return asyncio.run(bounded())
 
 
 async def until_it_is(number: int, what: str) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import aiosmtplib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stories import BOUND_S, run
 
 import interception
 import middlebox
@@ -20,23 +21,9 @@ from maillab.faults import ExtensionRewriter, Pix, StarttlsStripper
 from middlebox import KINDS, Conversation, Middlebox
 
 HERE = "127.0.0.1"
-# What a test may take, so that nothing hangs.
-BOUND_S = 20.0
 PIX = {"masks_banner": True, "blocks_esmtp": True, "swallows_dot": True}
 EHLO = b"250-mx.test\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-STARTTLS\r\n250 DSN\r\n"
 MESSAGE = b"a: b\r\n\r\n..dot\r\ntext\r\n.\r\n"
-
-Value = TypeVar("Value")
-
-
-def run(story: Coroutine[Any, Any, Value]) -> Value:
-    """Play a story to its end."""
-
-    async def bounded() -> Value:
-        async with asyncio.timeout(BOUND_S):
-            return await story
-
-    return asyncio.run(bounded())
 
 
 def conversation(kind: str, **settings: Any) -> Conversation:

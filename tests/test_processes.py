@@ -6,30 +6,18 @@ import asyncio
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+from stories import run
 
 import machine
 import processes
 
 # The kernel keeps 15 characters of a name.
 NAME = "maillab-sleeper"
-BOUND_S = 20.0
-
-Value = TypeVar("Value")
-
-
-def run(story: Coroutine[Any, Any, Value]) -> Value:
-    """Play a story to its end."""
-
-    async def bounded() -> Value:
-        async with asyncio.timeout(BOUND_S):
-            return await story
-
-    return asyncio.run(bounded())
 
 
 class Sleepers:

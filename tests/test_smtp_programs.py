@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stories import run
 
 import smtpclient
 
 HERE = "127.0.0.1"
-# What a test may take, so that nothing hangs.
-BOUND_S = 20.0
-
-Value = TypeVar("Value")
-
-
-def run(story: Coroutine[Any, Any, Value]) -> Value:
-    """Play a story to its end."""
-
-    async def bounded() -> Value:
-        async with asyncio.timeout(BOUND_S):
-            return await story
-
-    return asyncio.run(bounded())
 
 
 @dataclass
