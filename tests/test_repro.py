@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +85,14 @@ def test_the_topology_is_the_one_that_the_form_names(
     assert f", {where}\n" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def labs() -> Iterator[Labs]:
-    some = Labs()
-    yield some
-    some.close()
-
-
 @pytest.mark.parametrize("allowed", [False, True])
 @pytest.mark.parametrize("way", ["mailbox_command", "option", "option without space", "pipe",
                                  "pipe by another path"])  # fmt: skip
 def test_a_command_runs_only_when_it_is_allowed(
-    way: str, *, allowed: bool, labs: Labs, request: pytest.FixtureRequest
+    way: str, *, allowed: bool, some_labs: Labs, request: pytest.FixtureRequest
 ) -> None:
     """In a lab, with a real master(8): each of the ways works, and none does unasked."""
-    running = labs.get(topology.load("standalone"), request.config.option.postfix)
+    running = some_labs.get(topology.load("standalone"), request.config.option.postfix)
     scene = play.scene_of(running, running.mail)
     found = read(f"biff = no\n{WAYS[way]}")
     drawn = plan.make(
@@ -117,10 +109,10 @@ def test_a_command_runs_only_when_it_is_allowed(
     ("settings", "status"), [("", "sent"), ("myhostname = mail.example.com\n", "rejected")]
 )
 def test_what_the_report_does_not_set_is_postfixs_default(
-    settings: str, status: str, labs: Labs, request: pytest.FixtureRequest
+    settings: str, status: str, some_labs: Labs, request: pytest.FixtureRequest
 ) -> None:
     """By which the domain's own mail is not taken; without settings the topology's stand."""
-    running = labs.get(topology.load("standalone"), request.config.option.postfix)
+    running = some_labs.get(topology.load("standalone"), request.config.option.postfix)
     scene = play.scene_of(running, running.mail)
     drawn = plan.make(
         read(settings + SUBMITTED.replace("bob", "")), scene, tables={},
