@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+
+from maillab.engine import compose
 
 LOOK_AGAIN_S = 0.05
 
@@ -16,3 +19,8 @@ def wait_until(fact: Callable[[], object], *, within_s: float = 30.0) -> None:
     while not fact():
         assert time.monotonic() < deadline, f"not true within {within_s} s"
         pause.wait(LOOK_AGAIN_S)
+
+
+def of_this_process() -> list[str]:
+    """The labs that are ours, whoever else has some."""
+    return [name for name in compose.projects() if f"-{os.getpid()}-" in name]

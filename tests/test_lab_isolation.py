@@ -8,10 +8,10 @@ import threading
 
 import psutil
 import pytest
+from facts import of_this_process
 
 from maillab import lab as labs
 from maillab import topology
-from maillab.engine import compose
 from maillab.errors import NoSubnet
 from maillab.lab import Lab
 from maillab.labs import Labs
@@ -105,9 +105,9 @@ def test_a_taken_subnet_makes_a_lab_take_the_next(lab: Lab) -> None:
     pool_of_eight = f"{net.rsplit('.', 1)[0]}.{int(net.rsplit('.', 1)[1]) & ~7}.0/21"
     other = labs.start(lab.topology, lab.version, pool=pool_of_eight)
     try:
-        before = set(compose.projects())
+        before = of_this_process()
         with pytest.raises(NoSubnet, match="maillab sweep"):
             labs.start(lab.topology, lab.version, pool=f"{other.project.net}.0/24")
-        assert set(compose.projects()) <= before
+        assert of_this_process() == before
     finally:
         other.down()

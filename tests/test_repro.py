@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import of_this_process
 from reports import LOGGED, REPORTS, SUBMITTED, WAYS
 
 from maillab import cli, topology
@@ -123,11 +123,6 @@ def test_what_the_report_does_not_set_is_postfixs_default(
 
     assert [one.status for one in outcome.fates.values()] == [status]
     assert any("mydestination" in line for line in outcome.mapped) == bool(settings)
-
-
-def of_this_process() -> list[str]:
-    """The labs that are ours, whoever else has some."""
-    return [name for name in compose.projects() if f"-{os.getpid()}-" in name]
 
 
 def test_a_configuration_with_which_postfix_does_not_start(
