@@ -77,7 +77,7 @@ def _in_turn(running: Lab, ours: Rate, theirs: Rate, pairs: int) -> list[float]:
         for send in (ours, theirs) if pair % 2 else (theirs, ours):
             rates[send] = send(running)
             running.drain()
-            running.mail.run("postsuper", "-d", "ALL", check=False)
+            running.mail.run("postsuper", "-d", "ALL")
         ratios.append(rates[ours] / rates[theirs])
     return ratios[1:]
 
