@@ -60,29 +60,37 @@ def test_a_report_is_tried_in_a_lab(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "options", "where"),
+    ("chosen", "options", "where", "said"),
     [
-        ("backup-mx", [], "backup-mx, host sender"),
-        ("backup-mx", ["--topology", "standalone"], "standalone, host mail"),
-        ("something of ours", [], "standalone, host mail"),
+        ("backup-mx", [], "backup-mx, host sender", ""),
+        ("backup-mx", ["--topology", "standalone"], "standalone, host mail", ""),
+        (
+            "something of ours",
+            [],
+            "standalone, host mail",
+            "the form's topology 'something of ours' is none of backup-mx, dialup",
+        ),
     ],
 )
 def test_the_topology_is_the_one_that_the_form_names(
     chosen: str,
     options: list[str],
     where: str,
+    said: str,
     *,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Where there is such a one, and nothing else is asked for."""
+    """Where there is such a one, and nothing else is asked for; else it is told."""
     form = tmp_path / "issue.txt"
     form.write_text(f"### Topology that comes nearest\n\n{chosen}\n\nbiff = no\n{LOGGED}")
 
     cli.main(["repro", str(form), "--postfix", request.config.option.postfix, *options])
 
-    assert f", {where}\n" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert f", {where}\n" in told.out
+    assert said in told.err
 
 
 @pytest.mark.parametrize("allowed", [False, True])

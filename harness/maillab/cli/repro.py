@@ -73,7 +73,15 @@ def repro(arguments: Namespace) -> int:
 
 
 def _of_the_form(reported: Report) -> str:
-    return reported.topology if reported.topology in topology.names() else _TOPOLOGY_DEFAULT
+    if reported.topology in topology.names():
+        return reported.topology
+    if reported.topology:
+        print(
+            f"the form's topology {reported.topology!r} is none of "
+            f"{', '.join(topology.names())}; tried in {_TOPOLOGY_DEFAULT}, see --topology",
+            file=sys.stderr,
+        )
+    return _TOPOLOGY_DEFAULT
 
 
 def _kept(labs: Labs, running: Lab) -> str:

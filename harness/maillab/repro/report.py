@@ -31,7 +31,7 @@ _ROW = re.compile(
 )
 _VERSION = re.compile(r"(?i)\bpostfix(?:[\s:=(-]|version|v(?=\d))+([2-9]\.\d+)\b")
 # A form's field, its heading and what was chosen.
-_TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*([a-z0-9-]+)[ \t]*$")
+_TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*(\S[^\n]*?)[ \t]*$")
 _LEVEL = re.compile(r"\d+\.\d+")
 # What a log line has no more behind it than.
 _WHOLE = re.compile(r"(?:removed|helo=<[^>]*>|connect from \S+\])$")
