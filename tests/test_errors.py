@@ -10,7 +10,7 @@ from docker.errors import APIError, DockerException
 
 from maillab import errors
 from maillab.engine import client
-from maillab.errors import HostGone, MaillabError, NoDisk
+from maillab.errors import HostGone, MaillabError, NoDisk, NoEngine
 
 
 def test_the_tree_of_errors_is_the_one_that_is_written_down() -> None:
@@ -45,7 +45,8 @@ def api_error(words: str) -> APIError:
         (api_error("write /x: no space left on device"), NoDisk, "doing it: no space left"),
         (api_error("mkdir: No Space Left On Device"), NoDisk, "free some"),
         (requests.exceptions.ConnectionError("x"), HostGone, "doing it: the Docker engine went"),
-        (requests.exceptions.ReadTimeout("x"), HostGone, "maillab sweep"),
+        (requests.exceptions.ConnectTimeout("x"), HostGone, "maillab sweep"),
+        (requests.exceptions.ReadTimeout("x"), NoEngine, "within 120 s; restart it"),
         (DockerException("x"), HostGone, "went away (DockerException)"),
         (ConnectionResetError("x"), HostGone, "went away (ConnectionResetError)"),
     ],

@@ -295,6 +295,20 @@ def test_an_empty_docker_host_does_not_hide_the_place_that_was_found(
     found.close()
 
 
+def test_an_engine_that_never_brings_a_lab_up_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of a run that hangs for good."""
+    never = tmp_path / "compose"
+    never.write_text("#!/bin/sh\nexec sleep 600\n")
+    never.chmod(0o755)
+    monkeypatch.setattr(compose, "compose_command", lambda: (str(never),))
+    monkeypatch.setattr(compose, "_UP_WITHIN_S", 0.1)
+
+    with pytest.raises(NoEngine, match=r"maillab_x was not up .* hangs; restart it"):
+        compose._start("maillab_x", tmp_path / "site.yaml", {})
+
+
 def test_the_real_engine_is_found() -> None:
     """Where there is one: the tests of labs need it."""
     found = client.connect()

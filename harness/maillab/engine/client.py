@@ -18,6 +18,8 @@ from maillab.errors import EngineTooOld, HostGone, NoDisk, NoEngine, NoRights
 
 # 20.10; older engines were never tried.
 API_VERSION_MIN = (1, 41)
+# One that works answers anything we ask in less, on however busy a machine.
+_ANSWER_WITHIN_S = 120
 
 HOW_TO_GET_ONE = (
     "install Docker Engine (https://docs.docker.com/engine/install/), or Debian's docker.io, "
@@ -69,7 +71,7 @@ def _client(socket: str, version: str) -> docker.DockerClient:
         environment={**os.environ, "DOCKER_HOST": socket},
         version=version,
         max_pool_size=64,
-        timeout=120,
+        timeout=_ANSWER_WITHIN_S,
     )
     # Else REQUESTS_CA_BUNDLE counts, and not the authority that DOCKER_CERT_PATH names.
     client.api.trust_env = False
@@ -122,6 +124,11 @@ def engine_errors(what: str) -> Iterator[None]:
         if "no space left" in text.lower():
             raise NoDisk(f"{what}: no space left on the engine's disk; free some") from error
         raise HostGone(f"{what}: the engine refused: {text}") from error
+    except requests.exceptions.ReadTimeout as error:
+        raise NoEngine(
+            f"{what}: the Docker engine has not answered within {_ANSWER_WITHIN_S} s; "
+            "restart it, then run 'maillab sweep'"
+        ) from error
     except (requests.exceptions.RequestException, DockerException, OSError) as error:
         raise HostGone(
             f"{what}: the Docker engine went away ({type(error).__name__}); "

@@ -30,7 +30,7 @@ from testcontainers.compose import DockerCompose
 
 from maillab.engine import images
 from maillab.engine.client import address, connect, engine_errors
-from maillab.errors import EngineTooOld, LabError, NoDisk, NoSubnet
+from maillab.errors import EngineTooOld, LabError, NoDisk, NoEngine, NoSubnet
 from maillab.topology import Topology
 
 POOL_DEFAULT = "198.18.0.0/15"
@@ -39,6 +39,8 @@ _PROJECT_LABEL = "com.docker.compose.project"
 _PREFIX = "maillab_"
 # The first with "configs: content:".
 _COMPOSE_MIN = (2, 23, 1)
+# Far longer than any engine takes that works; one that is locked up never answers.
+_UP_WITHIN_S = 300.0
 _count = itertools.count(1)
 
 
@@ -91,9 +93,15 @@ class Project:
 
 
 class _Compose(DockerCompose):
-    """testcontainers' driver, with our command, project and environment."""
+    """testcontainers' driver, with our command, project and environment, and an end."""
 
     command: list[str]
+
+    def _run_command(
+        self, cmd: str | list[str], context: str | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        where = context or str(self.context)
+        return subprocess.run(cmd, capture_output=True, check=True, cwd=where, timeout=_UP_WITHIN_S)
 
     @cached_property
     def compose_command_property(self) -> list[str]:
@@ -173,6 +181,11 @@ def _start(name: str, file: Path, environment: dict[str, str]) -> str:
         except subprocess.CalledProcessError as error:
             words = (error.stderr or b"").decode(errors="replace").strip().splitlines()
             return words[-1] if words else f"{compose.command[0]} ended with {error.returncode}"
+        except subprocess.TimeoutExpired as error:
+            raise NoEngine(
+                f"{name} was not up within {_UP_WITHIN_S:.0f} s: the Docker engine hangs; "
+                "restart it, then run 'maillab sweep'"
+            ) from error
     return ""
 
 
@@ -239,11 +252,15 @@ def remove(project: str) -> None:
     api = connect().api
     label = {"label": f"{_PROJECT_LABEL}={project}"}
     with engine_errors(f"removing {project}"):
-        ids = [entry["Id"] for entry in _containers(project)]
-        # Postfix before its agent: a container that others joined goes last.
+        modes = {one["Id"]: one["HostConfig"]["NetworkMode"] for one in _containers(project)}
+        guests = [one for one, mode in modes.items() if mode.startswith("container:")]
+        owners = [one for one in modes if one not in guests]
         with ThreadPoolExecutor(max_workers=8) as pool:
-            for job in [pool.submit(_quietly, api.remove_container, i, force=True) for i in ids]:
+            for job in [pool.submit(_quietly, api.remove_container, i, force=True) for i in guests]:
                 job.result()
+        # One after the other: engines have locked up when several left a network at once.
+        for container in owners:
+            _quietly(api.remove_container, container, force=True)
         for network in api.networks(filters=label):
             _quietly(api.remove_network, network["Id"])
         for volume in api.volumes(filters=label)["Volumes"] or []:
