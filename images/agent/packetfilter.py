@@ -17,7 +17,8 @@ PREFIX = "maillab_filter_"
 # Marks our routes (ip-route(8) "protocol"); none of /etc/iproute2/rt_protos has it.
 ROUTE_PROTOCOL = "109"
 
-_routes: dict[str, list[str]] = {}
+# By the table that came with it: a route and its MTU in bytes.
+_narrowed: dict[str, tuple[list[str], int]] = {}
 
 
 def nft(script: str, *, as_json: bool = False) -> str:
@@ -74,7 +75,7 @@ async def filter_add(rules: str, narrow: Optional[dict[str, Any]] = None) -> dic
     taken = {name for _, name in tables(nft("list tables", as_json=True))}
     name = next(f"{PREFIX}{n}" for n in itertools.count(1) if f"{PREFIX}{n}" not in taken)
     if narrow:
-        _routes[name] = await _narrow(**narrow)
+        await _narrow(name, **narrow)
     try:
         nft(filled(rules, name, devices()))
     except RuntimeError:
@@ -94,8 +95,8 @@ async def filter_remove(table: str) -> dict[str, Any]:
     return {"packets": packets}
 
 
-async def _narrow(destination: str, mtu_bytes: int) -> list[str]:
-    """Route to a destination as before, but with an MTU of its own."""
+async def _narrow(table: str, destination: str, mtu_bytes: int) -> None:
+    """Route to a destination as before, but with an MTU of its own, or the least of several."""
     (way,) = json.loads(await _ip("-j", "route", "get", destination.partition("/")[0]))
     device_mtu_bytes = int(Path(f"/sys/class/net/{way['dev']}/mtu").read_text())
     if mtu_bytes >= device_mtu_bytes:
@@ -105,14 +106,25 @@ async def _narrow(destination: str, mtu_bytes: int) -> list[str]:
         )
     via = ["via", way["gateway"]] if "gateway" in way else []
     route = [destination, *via, "dev", way["dev"], "protocol", ROUTE_PROTOCOL]
-    await _ip("route", "add", *route, "mtu", str(mtu_bytes))
-    return route
+    others = _mtus_bytes(route)
+    # Replaced is the first route to a destination: ours where there is one, else somebody's.
+    verb = "replace" if others else "add"
+    await _ip("route", verb, *route, "mtu", str(min([mtu_bytes, *others])))
+    _narrowed[table] = route, mtu_bytes
 
 
 async def _widen(table: str) -> None:
-    route = _routes.pop(table, None)
-    if route:
+    if table not in _narrowed:
+        return
+    route, _ = _narrowed.pop(table)
+    if others := _mtus_bytes(route):
+        await _ip("route", "replace", *route, "mtu", str(min(others)))
+    else:
         await _ip("route", "del", *route)
+
+
+def _mtus_bytes(route: list[str]) -> list[int]:
+    return [mtu_bytes for same, mtu_bytes in _narrowed.values() if same == route]
 
 
 async def _ip(*arguments: str, stdin: str = "") -> str:
@@ -130,7 +142,7 @@ async def _ip(*arguments: str, stdin: str = "") -> str:
 
 async def heal() -> None:
     """Remove what was left, by us or by whoever was here before us, and learned path MTUs."""
-    _routes.clear()
+    _narrowed.clear()
     for family, name in tables(nft("list tables", as_json=True)):
         nft(f"delete table {family} {name}")
     await _ip("route", "flush", "protocol", ROUTE_PROTOCOL)

@@ -27,10 +27,9 @@ class Greeting:
     @contextlib.contextmanager
     def on(self, host: Host) -> Iterator[Witness]:
         """Stand in for the host's port 25."""
-        witness = Witness(repr(self), host.name, "clients that the server greeted")
-        with self._stage().on(host) as acted:
+        with self._stage().on(host) as witness:
+            witness.fault, witness.source = repr(self), "clients that the server greeted"
             yield witness
-        witness.count = acted.count
 
     def _stage(self) -> SmtpStage:
         return SmtpStage("greeting", reply=self.reply, then="" if self.reply else "close")
