@@ -87,6 +87,7 @@ def test_faults_nest_and_lift_in_any_order(lab: Lab) -> None:
         SyscallFails("local", "fsync"), SlowFsync(0.1), DiskFull(left_bytes=50_000_000),
         OpenFilesLimit(files=200), DiskFull(left_bytes=40_000_000), Stopped("qmgr"),
         OpenFilesLimit(files=150), Stopped("postfix"), InodesGone(left=5000),
+        ProcessLimit(spare=100), ProcessLimit(spare=50),
     ]  # fmt: skip
     before = state(lab)
     lab.reset()

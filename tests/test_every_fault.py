@@ -68,8 +68,7 @@ PROOFS = {
     DnsTruncated: "test_names.py::test_symptom_a_truncated_answer_is_asked_for_by_tcp",
     ExtensionRewriter: "test_middlebox.py::test_symptom_one_extension_is_dropped[remote]",
     ForeignPtr: "test_names.py::test_symptom_a_foreign_name_is_not_believed",
-    Greeting: "../test_mx_greetings.py::"
-    "test_symptom_a_5xx_greeting_bounces_what_the_backup_would_take",
+    Greeting: "test_smtp_server.py::test_symptom_a_greeting_refuses_all_mail[421 4.3.2 too busy]",
     InodesGone: "test_disk.py::test_symptom_a_disk_without_inodes_keeps_clients_waiting",
     Killed: "test_process.py::test_symptom_a_session_breaks_when_its_smtpd_is_killed",
     MtuBlackHole: "test_path.py::test_symptom_an_mtu_black_hole_swallows_big_mail",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maillab.faults import SmtpStage
+from maillab.faults import Greeting, SmtpStage
 from maillab.lab import Lab
 from maillab.maillog import Accepted, Delivery
 
@@ -145,6 +145,19 @@ def test_symptom_a_message_may_be_sent_more_than_once(lab: Lab, then: str) -> No
 
     copies = [copy["Message-ID"] for copy in lab.remote.mailbox("alice")]
     assert copies == [mail.message_id, mail.message_id]
+
+
+@pytest.mark.parametrize("reply", ["421 4.3.2 too busy", "554 5.3.2 no mail here"])
+def test_symptom_a_greeting_refuses_all_mail(lab: Lab, reply: str) -> None:
+    """After either the mail waits (postconf(5) smtp_skip_5xx_greeting); then it goes."""
+    with lab.remote.faulty(Greeting(reply)):
+        mail = lab.mail.send(ALICE)
+        lab.settle(mail)
+
+    assert mail.deferred(dsn="4.3.2", saying=f"host {server(lab)} refused to talk to me: {reply}")
+    lab.mail.flush()
+    lab.settle(mail)
+    assert mail.delivered_to(lab.remote, "alice")
 
 
 def test_symptom_quit_goes_unanswered(lab: Lab) -> None:

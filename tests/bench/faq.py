@@ -20,7 +20,8 @@ def measure(version: str) -> Iterator[tuple[str, list[float]]]:
         began = time.perf_counter()
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "scenarios", "--ignore=scenarios/faults"),
+                *(sys.executable, "-m", "pytest", "scenarios"),
+                *("--ignore=scenarios/faults", "--ignore=scenarios/load"),
                 *("-n", "auto", "-q", "--postfix", version, "--runs", folder),
             ],
             capture_output=True,

@@ -12,6 +12,9 @@ from maillab.faults._postfix import mail_host
 from maillab.host import Host
 from maillab.record import Witness
 
+# By container, all limits in force: the least of them counts.
+_limits: dict[str, list[int]] = {}
+
 
 @dataclass(frozen=True)
 class ProcessLimit:
@@ -34,9 +37,13 @@ class ProcessLimit:
         channel = mail_host(host, self).channel
         witness = Witness(repr(self), host.name, "forks that the kernel refused")
         before = channel.call("process_count")
-        container.limit_processes(channel.container, before["current"] + self.spare)
+        limits = _limits.setdefault(channel.container, [])
+        most = before["current"] + self.spare
+        limits.append(most)
         try:
+            container.limit_processes(channel.container, min(limits))
             yield witness
         finally:
-            container.limit_processes(channel.container, None)
+            limits.remove(most)
+            container.limit_processes(channel.container, min(limits, default=None))
             witness.count = channel.call("process_count")["refused"] - before["refused"]
