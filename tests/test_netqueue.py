@@ -162,6 +162,25 @@ def test_only_the_direction_asked_for_is_handed_over(direction: str, hooks: list
     assert ("ip daddr 198.18.0.9" in text) == ("postrouting" in hooks)
 
 
+@pytest.mark.parametrize(
+    ("settings", "direction", "peer", "counts"),
+    [
+        (Settings(delay_s=0.1), "out", "", True),
+        (Settings(rate_bit_s=33_600, duplicate_percent=5), "out", "", True),
+        (Settings(loss_percent=5), "out", "", True),
+        (Settings(duplicate_percent=5), "out", "", False),
+        (Settings(loss_percent=5, duplicate_percent=5), "out", "", False),
+        (Settings(delay_s=0.1), "both", "", False),
+        (Settings(delay_s=0.1), "out", "198.18.0.9", False),
+    ],
+)
+def test_netem_is_taken_only_for_what_its_counters_show(
+    settings: Settings, direction: str, peer: str, *, counts: bool
+) -> None:
+    """Else nobody could say that the fault acted."""
+    assert netqueue.netem_counts(settings, direction, peer) is counts
+
+
 def test_netem_is_told_the_same() -> None:
     words = netqueue.netem(
         Settings(0.1, 0.01, loss_percent=2.5, rate_bit_s=33_600, reorder_percent=25, seed=9)

@@ -288,6 +288,17 @@ def netem(settings: Settings) -> list[str]:
     return [*words, "seed", str(settings.seed)]
 
 
+def netem_counts(settings: Settings, direction: str, peer: str) -> bool:
+    """Whether netem can do it, and its counters then show that it did.
+
+    They count what passed, which all was delayed, and what was lost; copies they do not.
+    """
+    everything = direction == "out" and not peer
+    return everything and bool(
+        settings.delay_s or settings.rate_bit_s or not settings.duplicate_percent
+    )
+
+
 _queues: dict[str, Queue] = {}
 _NETEM = "netem on "
 
@@ -318,7 +329,7 @@ async def impair(
 ) -> dict[str, Any]:
     """Impair packets from now on; returns a name for it and which program does it."""
     wrong = Settings(**settings)
-    if kernel and direction == "out" and not peer:
+    if kernel and netem_counts(wrong, direction, peer):
         device = await _by_netem(wrong)
         if device:
             return {"name": f"{_NETEM}{device}", "by": "netem"}

@@ -28,7 +28,8 @@ class Netem:
     Jitter is even, around the delay. Reordered packets go ahead of those delayed. The
     rate counts whole IP packets, ``limit_packets`` those that wait. Dice fall by the
     ``seed``. The witness's source names what does it: netem, where the kernel has it,
-    for everything that leaves ("out" and no peer); else a queue of our own.
+    for everything that leaves ("out" and no peer) unless it is only duplicated, which
+    netem does not count; else a queue of our own.
     """
 
     delay_s: float = 0.0
@@ -76,7 +77,7 @@ class Netem:
             counts: dict[str, int] = host.agent.call("repair", name=begun["name"])["counts"]
             told = ", ".join(f"{count} {what}" for what, count in counts.items())
             witness.source = f"{counted} ({told})"
-            # One that was delayed and duplicated counts twice. Netem counts losses only.
-            only_lost = not (self.delay_s or self.rate_bit_s or self.duplicate_percent)
-            whole = counts.get("seen", 0) if begun["by"] == "netem" and not only_lost else 0
+            # One that was delayed and duplicated counts twice. Netem delays all that it sees.
+            delayed = begun["by"] == "netem" and (self.delay_s or self.rate_bit_s)
+            whole = counts.get("seen", 0) if delayed else 0
             witness.count = whole or sum(counts.get(what, 0) for what in _IMPAIRED)
