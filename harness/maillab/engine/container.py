@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from maillab.engine.client import connect, engine_errors
+from maillab.errors import HostGone
+
+_FROZEN_WITHIN_S = 20.0
 
 
 def pause(container: str) -> None:
-    """Have the kernel's freezer hold all of its processes."""
-    with engine_errors("pausing a container"):
-        connect().api.pause(container)
+    """Have the kernel's freezer hold all of its processes.
+
+    runc(8) gives up soon ("unable to freeze") when one of them starts another, or is
+    in the kernel for long, while it freezes (cgroups v1); then it is asked again.
+    """
+    deadline = time.monotonic() + _FROZEN_WITHIN_S
+    while True:
+        try:
+            with engine_errors("pausing a container"):
+                connect().api.pause(container)
+        except HostGone as error:
+            if "unable to freeze" not in str(error) or time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def unpause(container: str) -> None:
