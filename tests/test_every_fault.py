@@ -53,7 +53,7 @@ from maillab.lab import Lab
 from maillab.labs import Labs
 from maillab.postfix import MailHost
 
-SCENARIOS = Path(__file__).parents[1] / "scenarios" / "faults"
+ROOT = Path(__file__).parents[1]
 
 # A scenario of each, without those that take long to find that nothing happens.
 PROOFS = {
@@ -168,20 +168,10 @@ def test_a_scenario_of_every_fault_is_void_when_the_fault_does_nothing(
     pytester: pytest.Pytester,
 ) -> None:
     """Whatever the scenario makes of it: nobody saw the fault act."""
-    scenarios = [str(SCENARIOS / proof) for proof in PROOFS.values()]
+    scenarios = [str(ROOT / "scenarios" / "faults" / proof) for proof in PROOFS.values()]
+    options = ("-p", "no:cacheprovider", "-p", "idle_faults", "-c", str(ROOT / "pyproject.toml"))
 
-    result = pytester.runpytest_subprocess(
-        *(
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "idle_faults",
-            "-c",
-            str(SCENARIOS.parents[1] / "pyproject.toml"),
-        ),
-        *scenarios,
-        timeout=600,
-    )
+    result = pytester.runpytest_subprocess(*options, *scenarios, timeout=600)
 
     assert set(PROOFS) == set(REGISTRY.values()) - {Noop}
     assert result.ret == Void.exit_code
