@@ -126,6 +126,20 @@ def test_a_host_without_postfix_has_no_such_fault(some_labs: Labs, lab: Lab) -> 
         pass
 
 
+@pytest.mark.parametrize("gone", [Paused(), Crashed()], ids=repr)
+@pytest.mark.parametrize("other", [DiskFull(), Paused()], ids=repr)
+def test_a_host_that_is_away_has_no_other_fault(lab: Lab, gone: Fault, other: Fault) -> None:
+    """At once, where nobody would answer."""
+    with (
+        lab.primary.faulty(gone),
+        pytest.raises(BadInput, match="apply this fault before that one"),
+        lab.primary.faulty(other),
+    ):
+        pass
+
+    assert delivers(lab)
+
+
 def test_more_room_than_there_is_cannot_be_left(lab: Lab) -> None:
     """Nothing is touched."""
     before = lab.primary.channel.call("room")

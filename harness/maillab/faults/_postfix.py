@@ -25,9 +25,14 @@ def check_daemon(daemon: str, *more: str) -> None:
 
 
 def mail_host(host: Host, fault: object) -> MailHost:
-    """The host, if it runs Postfix; raises BadInput."""
+    """The host, if it runs Postfix and can be asked something; raises BadInput."""
     if not isinstance(host, MailHost):
         raise BadInput(f"{fault} on {host.name}: it runs no Postfix; take one of the mail hosts")
+    if host.away:
+        raise BadInput(
+            f"{fault} on {host.name}: it is paused or has crashed, and nothing can be done "
+            "to it; apply this fault before that one"
+        )
     return host
 
 
