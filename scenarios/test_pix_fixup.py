@@ -112,7 +112,7 @@ def test_behaviour_on_default_settings_the_third_attempt_gets_through(lab: Lab) 
     assert attempts(lab) == ["deferred", "deferred", "sent"]
     assert workarounds(lab) == ["disable_esmtp"] * 2 + ["disable_esmtp delay_dotcrlf"]
     transmission_s = float(lab.events(Delivery, lab.sender)[-1].delays.split("/")[-1])
-    assert 10 <= transmission_s < 15
+    assert transmission_s >= 10
     assert mail.delivered_to(lab.receiver, mailbox="alice")
 
 

