@@ -111,5 +111,6 @@ def test_sweep_removes_what_a_dead_owner_left_and_nothing_else() -> None:
         for network in made[1:]:
             connect().api.remove_network(network)
 
-    assert f"maillab_{dead}_standalone_1" in removed
+    # A run beside us sweeps, too, and may have been first with the dead one's.
     assert left == list(nets)[1:]
+    assert not set(left) & set(removed)
