@@ -187,7 +187,11 @@ def test_behaviour_a_client_vanishes_in_mid_message(lab: Lab, verb: str, logged:
         session.ehlo()
         session.mail("bob@client.example.net")
         session.rcpt("alice@example.com")
-        session.say(f"{verb}\r\n")
+        if verb == "DATA":
+            # What comes before the server asks for it is pipelining, and refused as that.
+            assert session.command(verb).code == 354
+        else:
+            session.say(f"{verb}\r\n")
         session.say("Subject: x\r\n\r\nhello")
     lab.wait_for(Disconnected, host=lab.mail)
 
