@@ -7,6 +7,7 @@ from typing import Self
 from maillab.engine.channel import Channel
 
 _QUIET_S = 1.0
+_PATIENCE_S = 20.0
 _WITHIN_S = 60.0
 
 
@@ -19,6 +20,7 @@ class Crowd:
             "crowd_open", address=address, port=port, count=count, timeout_s=_WITHIN_S
         )["crowd"]
         self._present = list(range(count))
+        self._gone = 0
 
     def __enter__(self) -> Self:
         return self
@@ -26,13 +28,20 @@ class Crowd:
     def __exit__(self, *_: object) -> None:
         self._agent.call("crowd_close", crowd=self._number)
 
-    def greetings(self, quiet_s: float = _QUIET_S) -> list[str]:
+    def greetings(self, quiet_s: float = _QUIET_S, *, at_least: int = 0) -> list[str]:
         """The line that each client still there was greeted with, "" for none.
 
-        Returns when all have one, or when for ``quiet_s`` nobody more got one.
+        Returns when all have one, or when for ``quiet_s`` nobody more got one. How
+        quickly a server starts a process is no fact: where ``at_least`` so many are to
+        be greeted, it is given 20 s for each up to the last of them.
         """
         told = self._agent.call(
-            "crowd_greetings", crowd=self._number, quiet_s=quiet_s, timeout_s=_WITHIN_S
+            "crowd_greetings",
+            crowd=self._number,
+            quiet_s=quiet_s,
+            at_least=at_least + self._gone,
+            patience_s=max(quiet_s, _PATIENCE_S),
+            timeout_s=_WITHIN_S,
         )["greetings"]
         return [told[place] for place in self._present]
 
@@ -42,3 +51,4 @@ class Crowd:
         greeted = [place for place, line in zip(self._present, greetings, strict=True) if line]
         self._agent.call("crowd_leave", crowd=self._number, places=greeted)
         self._present = [place for place in self._present if place not in greeted]
+        self._gone += len(greeted)

@@ -23,12 +23,18 @@ class Crowd:
             self.greetings[place] = (await reader.readline()).decode("latin-1").strip()
         self.news.set()
 
-    async def quiet(self, quiet_s: float) -> None:
-        """Wait until everybody was greeted, or nobody more for a while."""
+    async def quiet(self, quiet_s: float, at_least: int, patience_s: float) -> None:
+        """Wait until everybody was greeted, or nobody more for a while.
+
+        The while is ``patience_s`` up to the first ``at_least``, then ``quiet_s``.
+        """
         while not all(self.greetings):
             self.news.clear()
+            served = sum(1 for line in self.greetings if line)
             try:
-                await asyncio.wait_for(self.news.wait(), quiet_s)
+                await asyncio.wait_for(
+                    self.news.wait(), quiet_s if served >= at_least else patience_s
+                )
             except TimeoutError:
                 return
 
@@ -54,9 +60,11 @@ async def crowd_open(address: str, port: int, count: int) -> dict[str, Any]:
     return {"crowd": number}
 
 
-async def crowd_greetings(crowd: int, quiet_s: float) -> dict[str, Any]:
+async def crowd_greetings(
+    crowd: int, quiet_s: float, at_least: int, patience_s: float
+) -> dict[str, Any]:
     """The first line that each got, "" for none, once no more comes for ``quiet_s``."""
-    await _crowds[crowd].quiet(quiet_s)
+    await _crowds[crowd].quiet(quiet_s, at_least, patience_s)
     return {"greetings": _crowds[crowd].greetings}
 
 
