@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from maillab import lab as labs
 from maillab.engine import compose
 from maillab.engine.client import connect
 from maillab.errors import HostGone, LabError
@@ -62,6 +63,23 @@ def test_reset_makes_every_host_what_it_was(lab: Lab) -> None:
     for name, was in before.items():
         assert was["paths"] == after[name]["paths"], name  # type: ignore[index]  # JSON
         assert "sleep" not in after[name]["processes"], name  # type: ignore[index]  # JSON
+
+
+def test_a_new_lab_has_kept_every_host_before_mail_can_reach_it(lab: Lab) -> None:
+    """Else mail from another host would be part of what every reset puts back."""
+    new = labs.start(lab.topology, lab.version)
+    try:
+        kept = {
+            host.name: connect()
+            .containers.get(host.channel.container)
+            .exec_run(["test", "-s", "/run/maillab/baseline"])
+            .exit_code
+            for host in new.mail_hosts
+        }
+    finally:
+        new.down()
+
+    assert kept == dict.fromkeys(kept, 0)
 
 
 def test_reset_lifts_faults_and_forgets_mail(lab: Lab) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from maillab import ledger, topology
@@ -132,6 +132,18 @@ class Lab:
 
         self.stream.wait(all_started, within_s=_UP_WITHIN_S, what="the start of every Postfix")
         self.record.begin()
+
+    def keep(self) -> None:
+        """Have every mail host remember what it is now, before mail can change it.
+
+        The other side of a channel does so before its first answer. Left to the first
+        use, mail that comes from another host would be part of what a reset puts back.
+        """
+        with ThreadPoolExecutor(len(self.mail_hosts)) as pool:
+            for _ in pool.map(
+                lambda host: host.channel.call("read", path="/etc/hostname"), self.mail_hosts
+            ):
+                pass
 
     # What a scenario says.
 
@@ -371,9 +383,7 @@ def start(site: Topology, version: str, *, by_hand: bool = False, pool: str = ""
     try:
         lab = Lab(site, project, version)
         lab.wait_until_up()
-        for host in lab.mail_hosts:
-            # It will be needed soon, and takes longer to open than to use.
-            Thread(target=host.channel.open, daemon=True, name=f"opening {host.name}").start()
+        lab.keep()
     except BaseException:
         compose.remove(project.name)
         raise
