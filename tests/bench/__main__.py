@@ -22,6 +22,7 @@ REACH = {
     "command_ratio": 0.2,
     "event_p95_ms": 20.0,
     "faq_wall_s": 120.0,
+    "faq_not_passed": 0.0,
     "images_from_nothing_s": 120.0,
     "load_kb_a_session": 100.0,
 }

@@ -34,9 +34,13 @@ def measure(version: str) -> Iterator[tuple[str, list[float]]]:
     results = sorted(
         ((of[version], test) for test, of in known.items()), key=lambda one: -one[0].duration_s
     )
+    failed = [test for result, test in results if result.outcome != "passed"]
+    for test in failed:
+        print(f"  not passed: {test}")
     for result, test in results[:SLOWEST]:
         waits = sorted(result.waited_s.items(), key=lambda one: -one[1])[:2]
         why = "; ".join(f"{what} {for_s:.1f} s" for what, for_s in waits)
         print(f"  {result.duration_s:6.1f} s  {test.rpartition('/')[2]}  [{why or 'no event'}]")
     yield "faq_wall_s", [took]
     yield "faq_scenarios", [float(len(known))]
+    yield "faq_not_passed", [float(len(failed))]
