@@ -224,6 +224,14 @@ EXAMPLES: dict[str, tuple[str, dict[str, object]]] = {
         "Complaint",
         {"level": "warning", "queue_id": "1A2B3C4D5"},
     ),
+    "cleanup[1]: warning: file system clock is 1 seconds ahead of local clock": (
+        "ClockDrift",
+        {"level": "warning"},
+    ),
+    "smtpd[1]: warning: resetting file time stamps - this hurts performance": (
+        "ClockDrift",
+        {"level": "warning"},
+    ),
     "smtp[1]: fatal: unknown service: smtp/tcp": ("Complaint", {"level": "fatal"}),
     "smtpd[1]: 1A2B3C4D5: redirect: RCPT from c[198.18.0.2]: x": (
         "Event",

@@ -314,6 +314,21 @@ class Complaint(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ClockDrift(Event):
+    """A warning that files are dated ahead of or behind Postfix's clock, or what it does then.
+
+    No Complaint: libfaketime gives Postfix its clock and the kernel dates the files, so
+    that it speaks of the lab, in any scenario, also where a second has just ended.
+    """
+
+    PATTERN = (
+        r"file system clock is \d+ seconds (?:ahead of|behind) local clock"
+        r"|resetting file time stamps - this hurts performance"
+    )
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sentinel(Event):
     """A mark the harness wrote itself, to know how far a log was read."""
 
@@ -335,6 +350,7 @@ _OF_ANY += _rules(
 )
 _OF_PROGRAM = dict.fromkeys(("qmgr", "cleanup"), _rules(Removed))
 _OF_PROGRAM |= {"postsuper": _rules(Admin, Administered), "maillab": _rules(Sentinel)}
+_DRIFT = re.compile(ClockDrift.PATTERN, _FLAGS)
 _NUMBERS: dict[str, type[int | float]] = {"delay": float}
 _NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "count", "signal", "relay_port"), int)
 
@@ -350,8 +366,12 @@ def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Ev
     if not found:
         return Event(host, seq, arrived, "", "", 0, "", whole)
     stamp, program, pid, level, queue_id, text = found.groups(default="")
-    kind, fields = _read(program, text) if not level else (Complaint, {"level": level})
+    kind, fields = _read(program, text) if not level else (_warning(text), {"level": level})
     return kind(host, seq, arrived, stamp, program, int(pid or 0), queue_id, text, **fields)
+
+
+def _warning(text: str) -> Callable[..., Event]:
+    return ClockDrift if _DRIFT.fullmatch(text) else Complaint
 
 
 def _read(program: str, text: str) -> tuple[Callable[..., Event], dict[str, object]]:
