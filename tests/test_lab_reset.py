@@ -97,6 +97,20 @@ def test_reset_lifts_faults_and_forgets_mail(lab: Lab) -> None:
     assert len(lab.primary.mailbox("alice")) == 1
 
 
+def test_mail_of_an_earlier_scenario_is_told_from_this_ones(lab: Lab) -> None:
+    """A lab that was not put back whole gives no verdict."""
+    mail = lab.sender.send("alice@example.org")
+    lab.settle(mail)
+    lab.conclude()
+    lab.reset()
+    left_behind = f"Message-ID: {mail.message_id}\n\nstill here\n"
+    lab.sender.run("sendmail", "alice@example.org", stdin=left_behind)
+    lab.settle(until=lambda: lab.primary.mailbox("alice"))
+
+    with pytest.raises(LabError, match=f"mail of an earlier scenario came: {mail.message_id}"):
+        lab.conclude()
+
+
 def test_only_hosts_to_which_something_happened_are_started_anew(lab: Lab) -> None:
     """Whose mail passed by is stopped before the accounts are done; the bystander goes on."""
 

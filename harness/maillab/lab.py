@@ -265,6 +265,7 @@ class Lab:
         """End a scenario: let mail come to rest, stop every Postfix, do the accounts.
 
         A host to which nothing happened may go on running; it has nothing to send.
+        Raises LabError where mail of an earlier scenario came up in this one.
         """
         with contextlib.suppress(TimedOut):
             self.stream.wait(
@@ -288,6 +289,11 @@ class Lab:
                 stored += contents.stored
                 queued += contents.queued
         history = self.record.history(stored, queued)
+        if leftovers := self.record.leftovers(history):
+            raise LabError(
+                f"{self.topology.name}: mail of an earlier scenario came: {', '.join(leftovers)}; "
+                "the reset has not put back all: run the tests before this one with --fresh-labs"
+            )
         return history, ledger.judge(history, self.record.expected)
 
     def accounts(self) -> Verdict:

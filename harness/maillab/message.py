@@ -19,6 +19,7 @@ from email.utils import formatdate
 from typing import cast
 
 __all__ = [
+    "GIVEN",
     "EmailMessage",
     "Probe",
     "body_digest",
@@ -27,6 +28,9 @@ __all__ = [
     "parse_headers",
     "told_of",
 ]
+
+# How each Message-ID ends that a message has from us.
+GIVEN = "@maillab.test>"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def compose(
         "To": ", ".join(to),
         "Subject": subject,
         "Date": formatdate(),
-        "Message-ID": f"<{token}@maillab.test>",
+        "Message-ID": f"<{token}{GIVEN}",
         **(headers or {}),
     }
     head = "".join(f"{name}: {value}\n" for name, value in fields.items() if value)

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 from maillab.history import History, Queued, Stored, Submission
 from maillab.journey import Finding, Journey
 from maillab.journeys import Journeys
+from maillab.maillog import MessageId
+from maillab.message import GIVEN
 from maillab.stream import Stream
 from maillab.verdict import Expected
 
@@ -55,9 +57,13 @@ class Record:
     expected: list[Expected] = field(default_factory=list)
     # Addresses that hosts were given besides their own, as in ``addresses``.
     added: dict[str, str] = field(default_factory=dict)
+    # The Message-IDs that we gave to mail of scenarios before this one.
+    earlier: set[str] = field(default_factory=set)
 
     def begin(self) -> None:
-        """A new scenario; what was before is forgotten."""
+        """A new scenario; of what was before only the Message-IDs are remembered."""
+        given = (mail.probe.message_id for mail in self.submissions)
+        self.earlier.update(one for one in given if one.endswith(GIVEN))
         self.begun = self.stream.position
         self.stream.waited_s.clear()
         self.submissions = []
@@ -65,6 +71,13 @@ class Record:
         self.witnesses = []
         self.expected = []
         self.added = {}
+
+    def leftovers(self, history: History) -> list[str]:
+        """The Message-IDs of an earlier scenario's mail that came up in this one."""
+        logged = {event.message_id for event in history.events if isinstance(event, MessageId)}
+        stored = {copy.message_id for copy in history.stored or ()}
+        queued = {file.message_id for file in history.queued or ()}
+        return sorted(self.earlier & (logged | stored | queued))
 
     def host_at(self, address: str) -> str:
         """The host that has an address; the address itself where none is known to have it."""
