@@ -19,6 +19,7 @@ from aiosmtplib.errors import (
 from smtp_scene import HERE, MESSAGE, Real, behind
 from stories import run
 
+from interception import Wire
 from smtpserver import FaultyServer
 
 
@@ -206,6 +207,31 @@ def test_a_reply_comes_byte_by_byte() -> None:
 
     assert b"".join(pieces) == b"220 slow\r\n"
     assert took_s >= 9 * 0.02
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "lifts"),
+    [(0.02, True), (1e-6, False)],
+    ids=["lifted-before-we-see-it", "between-two-bytes"],
+)
+def test_who_goes_in_mid_reply_has_met_the_fault(interval_s: float, lifts: bool) -> None:  # noqa: FBT001  # a case
+    """Also where the fault is lifted, or writes on, before it knows that the client has gone."""
+
+    async def story() -> int:
+        fault = FaultyServer("greeting", reply="220 " + 1_000_000 * "x", byte_interval_s=interval_s)
+        async with behind(fault) as scene:
+            reader, writer = await asyncio.open_connection(HERE, scene.front.port)
+            await reader.read(1)
+            Wire(reader, writer).reset()
+            # The connection's end is done in this turn of the loop, and seen in the next.
+            await asyncio.sleep(0)
+            if lifts:
+                fault.lift()
+            while not fault.acted:  # noqa: ASYNC110  # a counter tells nobody that it rises
+                await asyncio.sleep(0)
+        return fault.acted
+
+    assert run(story()) == 1
 
 
 def test_a_reply_may_have_lines() -> None:

@@ -11,6 +11,7 @@ sessions alive that are under way when the rules go.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -104,6 +105,16 @@ class Wire:
                 kept += chunk
         finally:
             self._pending = kept + self._pending
+
+    @property
+    def gone(self) -> bool:
+        """Whether the other side has closed, or half of it, by what the kernel knows."""
+        raw = self.writer.get_extra_info("socket")
+        if raw.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     async def send(self, data: bytes) -> None:
         """Write, and wait while the other side reads slowly."""

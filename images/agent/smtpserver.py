@@ -110,9 +110,7 @@ class FaultyServer:
         elif real is not None and not self.then:
             said = await real()
         if self.byte_interval_s:
-            for byte in said:
-                await client.send(bytes([byte]))
-                in_time = await self._pause(client, self.byte_interval_s) and in_time
+            in_time = await self._say_slowly(client, said) and in_time
         else:
             await client.send(said)
         self.acted += in_time
@@ -125,6 +123,19 @@ class FaultyServer:
             raise EOFError
         return said
 
+    async def _say_slowly(self, client: Wire, said: bytes) -> bool:
+        """Byte by byte; False when lifted meanwhile, EOFError when the client has gone."""
+        in_time = True
+        for byte in said:
+            try:
+                await client.send(bytes([byte]))
+            except ConnectionError:
+                # As in a pause: it had waited for this byte.
+                self.acted += in_time
+                raise EOFError from None
+            in_time = await self._pause(client, self.byte_interval_s) and in_time
+        return in_time
+
     async def _pause(self, client: Wire, seconds: float | None = None) -> bool:
         """Wait that long; False when lifted meanwhile, EOFError when the client has gone."""
         if seconds is not None and seconds <= 0:
@@ -133,7 +144,8 @@ class FaultyServer:
         lifted = asyncio.ensure_future(self.lifted.wait())
         try:
             await asyncio.wait((gone, lifted), timeout=seconds, return_when="FIRST_COMPLETED")
-            if gone.done():
+            # That it has gone may be known to the kernel and not yet to us.
+            if gone.done() or (lifted.done() and client.gone):
                 # It saw as much as it could bear; a silence was counted when it began.
                 self.acted += seconds is not None
                 raise EOFError
