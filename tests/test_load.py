@@ -50,13 +50,17 @@ def test_an_interrupted_load_tells_what_was_done(by_hand: Lab, number: int) -> N
     """Every message that was taken is accounted for, and no worker is left."""
     seen = by_hand.stream.position
     with load_by_hand(by_hand, *ENDLESS) as process:
-        by_hand.stream.wait(
-            lambda: any(isinstance(event, Delivery) for event in by_hand.stream.since(seen)),
-            within_s=60,
-            what="the load's first delivery",
-        )
-        process.send_signal(number)
-        out, err = process.communicate(timeout=120)
+        try:
+            by_hand.stream.wait(
+                lambda: any(isinstance(event, Delivery) for event in by_hand.stream.since(seen)),
+                within_s=60,
+                what="the load's first delivery",
+            )
+            process.send_signal(number)
+            out, err = process.communicate(timeout=120)
+        finally:
+            # Else leaving the block would wait for one that does not end.
+            process.kill()
 
     told = json.loads(out)
     assert process.returncode == 130, err

@@ -6,11 +6,11 @@ import inspect
 import re
 import signal
 import subprocess
-import threading
 from argparse import Namespace
 from dataclasses import asdict
 from datetime import timedelta
 
+from maillab.cli.interruption import Interruption
 from maillab.cli.labs import choose, site_of
 from maillab.cli.output import print_json, print_table
 from maillab.errors import BadInput, UnknownName
@@ -58,7 +58,7 @@ def _meanwhile(command: list[str], what: str) -> int:
     """Run a command, or wait for somebody to end it."""
     if command:
         return subprocess.call(command)
-    over = threading.Event()
+    over = Interruption()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     print(f"{what}; Ctrl-C lifts it", flush=True)

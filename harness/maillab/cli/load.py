@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from maillab import lab as labs
+from maillab.cli.interruption import Interruption
 from maillab.cli.labs import choose, site_of
 from maillab.cli.output import print_json
 from maillab.errors import BadInput, TimedOut
@@ -100,9 +100,9 @@ def _login(words: str) -> tuple[str, str] | None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
+def _interruptible() -> Iterator[Interruption]:
     """Ctrl-C, or SIGTERM, ends the load, not the report; said again, it ends that, too."""
-    interrupted = threading.Event()
+    interrupted = Interruption()
 
     def interrupt(number: int, _: object) -> None:
         interrupted.set()
@@ -117,7 +117,7 @@ def _interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _watch(loading: Loading, wanted: Load, interrupted: threading.Event, *, quiet: bool) -> None:
+def _watch(loading: Loading, wanted: Load, interrupted: Interruption, *, quiet: bool) -> None:
     """Show how it stands until it ends or somebody has enough."""
     began = time.monotonic()
     while not loading.over and not interrupted.wait(_SHOW_EVERY_S if not quiet else 0.05):
