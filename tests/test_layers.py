@@ -53,6 +53,7 @@ ROOMS = (
     "clock",
     "faults",
     "load",
+    "assembly",
     "lab",
     "labs",
     "evidence",

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from maillab import ledger, topology
+from maillab import assembly, ledger, topology
 from maillab.clock import Clock
 from maillab.engine import compose, images
-from maillab.engine.channel import LATER, Channel
 from maillab.engine.container import set_network
 from maillab.errors import LabError, TimedOut
 from maillab.history import History
@@ -22,7 +21,6 @@ from maillab.loadreport import Report
 from maillab.maillog import Event, Started
 from maillab.postfix import UNDER_WAY, MailHost
 from maillab.record import Mail, Record, Withheld
-from maillab.sendmail import SendmailHost
 from maillab.stream import Stream
 from maillab.tls import Authority
 from maillab.topology import Topology
@@ -34,28 +32,8 @@ _UP_WITHIN_S = 60.0
 _MARKS_WITHIN_S = 20.0
 # How long the mail under way at a scenario's end gets to come to rest.
 _QUIET_WITHIN_S = 15.0
-# Loaded when first asked for something, those sooner that are used the most.
-_AGENT_PROGRAMS = (
-    LATER,
-    "smtpclient",
-    "smtpserver",
-    "packetfilter",
-    "addresses",
-    "crowd",
-    "capture",
-    "datagrams",
-    "pop3client",
-    "line",
-    "netstate",
-    "netqueue",
-    "middlebox",
-    "load",
-    "dnsproxy",
-)
 # Whose traces a fault leaves on hosts that had no part in it: path MTUs that were learned.
 _LEFT_BY_OTHERS = ("packetfilter",)
-_POSTFIX_PROGRAMS = ("machine", "processes", "disk")
-_SENDMAIL_PROGRAMS = ("sendmailhost",)
 
 
 class Lab:
@@ -88,20 +66,11 @@ class Lab:
             for address in role.addresses(project.net)
         }
         self.record = Record(self.stream, addresses, unlogged)
-        self.hosts: dict[str, Host] = {}
+        self.hosts = assembly.hosts(site, containers, project.net, self.record)
         self.clock = Clock(lambda: self.mail_hosts)
         self.authority = Authority(lambda: self.mail_hosts)
-        for role in site.roles.values():
-            agent = Channel(containers[role.agent_service], role.name, _AGENT_PROGRAMS)
-            if role.has_mail:
-                container = containers[role.name]
-                kind = SendmailHost if role.has_sendmail else MailHost
-                programs = _SENDMAIL_PROGRAMS if role.has_sendmail else _POSTFIX_PROGRAMS
-                mail = Channel(container, role.name, programs)
-                self.hosts[role.name] = kind(role, project.net, agent, mail, self.record)
-                self.stream.follow(role.name, container)
-            else:
-                self.hosts[role.name] = Host(role, project.net, agent, self.record)
+        for host in self.mail_hosts:
+            self.stream.follow(host.name, host.channel.container)
 
     def __getattr__(self, name: str) -> MailHost:
         # Typed as what most hosts are, so that scenarios need no casts.
