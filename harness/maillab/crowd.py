@@ -19,8 +19,8 @@ class Crowd:
         self._number = agent.call(
             "crowd_open", address=address, port=port, count=count, timeout_s=_WITHIN_S
         )["crowd"]
+        self._count = count
         self._present = list(range(count))
-        self._gone = 0
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +39,7 @@ class Crowd:
             "crowd_greetings",
             crowd=self._number,
             quiet_s=quiet_s,
-            at_least=at_least + self._gone,
+            at_least=at_least + self._count - len(self._present),
             patience_s=max(quiet_s, _PATIENCE_S),
             timeout_s=_WITHIN_S,
         )["greetings"]
@@ -51,4 +51,3 @@ class Crowd:
         greeted = [place for place, line in zip(self._present, greetings, strict=True) if line]
         self._agent.call("crowd_leave", crowd=self._number, places=greeted)
         self._present = [place for place in self._present if place not in greeted]
-        self._gone += len(greeted)
