@@ -190,7 +190,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     except MaillabError as error:
         config.stash[_LABS].discard(running)
         del pyfuncitem.stash[_LAB]
-        raise (failure or error) from None
+        raise _beside(failure, error) from None
     failure = _judge(running, verdict, failure)
     if failure is None:
         return result
@@ -213,6 +213,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         del pyfuncitem.stash[_LAB]
         failure.add_note(f"the lab is still up: maillab shell HOST --lab {running.project.name}")
     raise failure
+
+
+def _beside(failure: BaseException | None, error: MaillabError) -> BaseException:
+    """What is raised where the lab gives no verdict: the scenario's own failure, if any."""
+    if failure is None:
+        return error
+    failure.add_note(f"and the lab gives no verdict: {error}")
+    return failure
 
 
 def _judge(running: Lab, verdict: Verdict, failure: BaseException | None) -> BaseException | None:
