@@ -16,7 +16,7 @@ from maillab.history import Submission
 from maillab.host import Host
 from maillab.loadplan import TO, TOKEN, Load, part_of, templates, weights
 from maillab.loadreport import Attempted, Band, Report, Sample
-from maillab.message import Probe
+from maillab.message import GIVEN, Probe
 from maillab.postfix import MailHost
 from maillab.session import OK, Reply
 
@@ -288,7 +288,7 @@ class Loading:
         self._record.add(
             Submission(
                 number=0,
-                probe=Probe(f"<{token}@maillab.test>", "", one.recipients, text.encode("latin-1")),
+                probe=Probe(f"<{token}{GIVEN}", "", one.recipients, text.encode("latin-1")),
                 host=self.server.name,
                 via="smtp",
                 accepted=tuple(who for who in one.recipients if who not in refused)

@@ -92,7 +92,7 @@ def templates(load: Load, server: str) -> tuple[list[str], list[float]]:
             subject=f"load on {server}",
             body=f"This is message {TOKEN}.",
             size_bytes=size,
-            headers={"Message-ID": f"<{TOKEN}@maillab.test>"},
+            headers={"Message-ID": f"<{TOKEN}{message.GIVEN}"},
         ).raw.decode("latin-1")
         for size in sizes
     ]
