@@ -6,12 +6,11 @@ from maillab.errors import BadInput
 
 
 def settings(text: str, where: str = "main.cf") -> dict[str, str]:
-    """The parameters that a main.cf sets, as Postfix reads it.
+    """Return the parameters that a main.cf sets, as Postfix reads it.
 
-    A line that begins with white space goes on with the one before; comments and
-    empty lines in between do not end it; of two that set one parameter the later
-    counts. Raises BadInput with the number of a line that sets nothing; ``where``
-    names the file.
+    A line that starts with white space continues the line before; comments and empty
+    lines in between do not end it. If a parameter is set twice, the later line counts.
+    Raise BadInput with the number of a line that sets nothing; ``where`` names the file.
     """
     found: dict[str, str] = {}
     name = ""
