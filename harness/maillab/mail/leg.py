@@ -1,17 +1,18 @@
-"""What is known of a lab's mail: what was sent, logged, stored and queued.
+"""One use of a queue id on one host, and the legs that carry the message on.
 
-A queue id names a message only on its host, and only until "removed"; one such
-life of a queue id is a `Leg`.
+A queue id names a message only on its host, and only until Postfix logs "removed".
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maillab.maillog import (
+from maillab.mail.dovecotlog import LmtpDelivery, MailRedirected, MailReturned, VacationSent
+from maillab.mail.history import Submission
+from maillab.mail.maillog import (
     Accepted,
     Active,
     Admin,
@@ -20,118 +21,14 @@ from maillab.maillog import (
     Event,
     Expired,
     Held,
-    HopFailed,
     MessageId,
     Notified,
     PickedUp,
     Removed,
 )
-from maillab.message import Probe
 
-# Of what is told: fifty hops (postconf(5) hopcount_limit), each set in by four.
+# Fifty hops (hopcount_limit, postconf(5)), each indented by four.
 _INDENT_MAX = 4 * 50
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One attempt of the harness to hand a message to a host.
-
-    ``accepted`` are the recipients acknowledged, ``rejections`` the others, as
-    (recipient, code, dsn, text). The outcome is unknown when no answer came
-    after the end of data. ``queue_id`` is "" when not told. ``after_seq`` is the
-    number of the last event seen before.
-    """
-
-    number: int
-    probe: Probe
-    host: str
-    via: Literal["smtp", "sendmail"]
-    accepted: tuple[str, ...]
-    outcome: Literal["acknowledged", "refused", "unknown"]
-    code: int = 0
-    dsn: str = ""
-    reply: str = ""
-    queue_id: str = ""
-    rejections: tuple[tuple[str, int, str, str], ...] = ()
-    after_seq: int = -1
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A message found in a mailbox.
-
-    ``queue_id`` is the one in the top Received header that this host wrote,
-    "" if it wrote none; ``delivered_to`` the top Delivered-To, ``original_to``
-    the top X-Original-To.
-    """
-
-    host: str
-    mailbox: str
-    message_id: str
-    queue_id: str
-    delivered_to: str
-    original_to: str
-    digest: str
-    raw: bytes = b""
-
-
-@dataclass(frozen=True)
-class Queued:
-    """A queue file; ``queue`` is its directory: maildrop, incoming, deferred or the like.
-
-    "uucp" is a message in the UUCP spool that waits for a call, "uuxqt" one that
-    a call has brought; their id is a file name.
-    """
-
-    host: str
-    queue_id: str
-    queue: str
-    message_id: str = ""
-
-    @property
-    def spooled(self) -> bool:
-        """In the UUCP spool, not in a queue of Postfix."""
-        return self.queue in ("uucp", "uuxqt")
-
-
-@dataclass(frozen=True)
-class History:
-    """All that is known: events in order of arrival, and what was looked at.
-
-    ``stored`` and ``queued`` are None as long as nobody looked. ``addresses``
-    gives the lab host behind an IP address, for hosts whose Postfix log is
-    part of the events; every other next hop counts as outside. ``unlogged`` does
-    so for those whose log is not Postfix's, but whose mailboxes and queue are
-    looked into like all others.
-    """
-
-    events: tuple[Event, ...]
-    submissions: tuple[Submission, ...] = ()
-    stored: tuple[Stored, ...] | None = None
-    queued: tuple[Queued, ...] | None = None
-    addresses: Mapping[str, str] = field(default_factory=dict)
-    unlogged: Mapping[str, str] = field(default_factory=dict)
-
-    def is_unlogged(self, host: str) -> bool:
-        """Whether what the host does with mail is seen by its mailboxes and queue alone."""
-        return host in self.unlogged.values()
-
-    def host_at(self, address: str, seen_from: str) -> str:
-        """The lab host an address leads to, "" when outside."""
-        loopback = address.startswith("127.") or address == "::1"
-        return seen_from if loopback else self.addresses.get(address, "")
-
-    def next_host(self, event: Event) -> str:
-        """The lab host that a program of the event's host spoke to, "" for none."""
-        address = event.relay_address if isinstance(event, Delivery | HopFailed) else ""
-        return self.host_at(address, event.host)
-
-
-def names(address: str, mailbox: str) -> bool:
-    """Whether the local part is a mailbox's name, maybe with an address extension."""
-    local = address.rpartition("@")[0].strip('"').lower()
-    name = mailbox.lower()
-    return local == name or (local.startswith(name) and not local[len(name)].isalnum())
 
 
 def _original(attempt: Delivery) -> str:
@@ -140,33 +37,38 @@ def _original(attempt: Delivery) -> str:
 
 @dataclass(eq=False)
 class Leg:
-    """One life of a queue id on one host."""
+    """One use of a queue id on one host."""
 
     host: str
     queue_id: str
     events: list[Event] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
-    # Hand-overs whose other end no log shows (yet).
+    # Hand-overs that no log continues (yet).
     dangling: list[Event] = field(default_factory=list)
+    # The numbers of the deliveries by LMTP that a mailbox server's log continues.
+    by_lmtp: set[int] = field(default_factory=set)
     parent: Submission | Leg | None = None
-    # Somebody was told that the message is in good hands here.
-    told: bool = False
+    # How the previous leg led here (the kind of its edge), and the lines that say so.
+    via: str = ""
+    handed: list[Delivery] = field(default_factory=list)
+    # The client, or the program that handed the message over, got an acknowledgement.
+    acknowledged: bool = False
     message_id: str = ""
     sender: str = ""
     size: int = 0
     nrcpt: int = 0
-    # The queue manager has it: the queue file is complete and on disk.
+    # The queue manager has the message: the queue file is complete and on disk.
     active: bool = False
-    # Sequence number of what last called for a new attempt, -1 before the first.
+    # Sequence number of the last event that caused a new attempt, -1 before the first.
     woken: int = -1
     state: Literal["alive", "removed", "deleted", "requeued"] = "alive"
     held: bool = False
     discarded: bool = False
     expired: bool = False
-    # The last attempt for each recipient; by (to, orig_to), since one mailbox
-    # may be reached through several addresses.
+    # The last attempt for each recipient, by (to, orig_to): several addresses may lead to
+    # one mailbox.
     latest: dict[tuple[str, str], Delivery] = field(default_factory=dict)
-    # For each original recipient the wake-up before its last attempt.
+    # For each original recipient, the wake-up before the last attempt.
     tried_after: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -176,7 +78,7 @@ class Leg:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """Every attempt, in order."""
+        """Every delivery attempt, in order."""
         return [event for event in self.events if isinstance(event, Delivery)]
 
     @property
@@ -187,25 +89,31 @@ class Leg:
             for attempt in self.deliveries
             if attempt.status == "sent"
             and not (attempt.forwarded_as or attempt.spooled)
+            and not (attempt.seq in self.by_lmtp or isinstance(attempt, MailRedirected))
             # An LMTP server may listen on a socket or on a port.
             and ("." not in attempt.relay_address or attempt.service == "lmtp")
         ]
 
     @property
+    def in_mailbox_server(self) -> bool:
+        """True for an LMTP transaction of a mailbox server, which has no queue."""
+        return isinstance(self.events[0], LmtpDelivery | VacationSent)
+
+    @property
     def awaits_call(self) -> bool:
-        """UUCP was given it, and no other host has been handed it yet."""
+        """True if UUCP has the message and no other host does yet."""
         carried = any(edge.kind == "rejoined" for edge in self.edges)
         return not carried and any(attempt.spooled for attempt in self.deliveries)
 
     def descends_from(self, other: Leg) -> bool:
-        """Whether the other leg is this one or came before it."""
+        """Return True if the other leg is this leg or one of its ancestors."""
         above: Leg | Submission | None = self
         while isinstance(above, Leg) and above is not other:
             above = above.parent
         return above is other
 
     def ends_before(self, event: Event) -> bool:
-        """Whether this event begins another life of the queue id."""
+        """Return True if this event starts another use of the queue id."""
         match event:
             case Accepted() | PickedUp():
                 return True
@@ -216,7 +124,7 @@ class Leg:
         return False
 
     def add(self, event: Event) -> None:
-        """Take one more event of this life."""
+        """Add the next event of this leg."""
         self.events.append(event)
         match event:
             case MessageId(resent=""):
@@ -225,6 +133,8 @@ class Leg:
                 self.sender, self.size, self.nrcpt = event.sender, event.size, event.nrcpt
                 self.active, self.woken = True, event.seq
             case Delivery():
+                if isinstance(event, LmtpDelivery):
+                    self.message_id = self.message_id or event.message_id
                 self.latest[event.to.lower(), event.orig_to.lower()] = event
                 self.tried_after[_original(event)] = self.woken
             case Removed() if self.state == "alive":
@@ -239,7 +149,7 @@ class Leg:
                 self.administered(event.action, event.seq)
 
     def administered(self, action: str, seq: int) -> None:
-        """Take what postsuper(1) did to the queue file."""
+        """Apply an action of postsuper(1) to the leg."""
         match action:
             case "placed on hold":
                 self.held = True
@@ -251,8 +161,8 @@ class Leg:
                 self.state = "requeued"
 
     def deferred(self, since: int = -1) -> list[Delivery]:
-        """Last attempts that ended in "try again", made after event ``since``."""
-        # What an alias was at an earlier attempt does not count any more.
+        """Return last attempts with a temporary failure, made after event ``since``."""
+        # The result of an alias in an earlier attempt no longer counts.
         return [
             last
             for last in self.latest.values()
@@ -260,10 +170,13 @@ class Leg:
         ]
 
     def waits(self, flushed: int = -1) -> bool:
-        """On hold, or every open recipient was tried since the last wake or flush."""
+        """Return True if the leg is on hold, or if every open recipient had its attempt.
+
+        Only attempts since the last wake-up or flush count.
+        """
         if self.state != "alive":
             return False
-        # An alias makes several lines of one recipient, never fewer than one.
+        # An alias logs several lines for one recipient, and never less than one.
         tried = len(self.deliveries) >= self.nrcpt
         open_ = self.deferred()
         return self.held or (
@@ -271,26 +184,31 @@ class Leg:
         )
 
     def rests(self, flushed: int = -1) -> bool:
-        """Nothing more happens to this leg without outside action."""
+        """Return True if nothing more happens to this leg without outside action."""
         if self.state == "requeued":
             return any(edge.kind == "requeued" for edge in self.edges)
         if self.state != "alive" or self.discarded or self.waits(flushed):
             return True
         if not self.active:
-            # Bounced by cleanup(8), or a session that broke off: no queue file.
-            return bool(self.latest) or not self.told
+            # cleanup(8) bounced it, or the session broke off: there is no queue file.
+            return bool(self.latest) or not self.acknowledged
         return False
 
     def hand_on(self, kind: str, child: Leg | None, cause: Event) -> None:
-        """Join the leg that carries on; what leads nowhere, or back, dangles."""
+        """Join the leg that carries the message on. Keep the cause as dangling if there is none.
+
+        A leg that would lead back to an ancestor does not count.
+        """
         if child is None or self.descends_from(child):
             self.dangling.append(cause)
         elif child.parent is None:
-            child.parent, child.told = self, True
+            child.parent, child.acknowledged, child.via = self, True, kind
             self.edges.append(Edge(kind, child, cause))
+        if child and child.parent is self and isinstance(cause, Delivery):
+            child.handed.append(cause)
 
-    def tell(self, indent: str) -> list[str]:
-        """Lines about this leg and what came of it, for human readers."""
+    def describe(self, indent: str) -> list[str]:
+        """Return lines about this leg and its continuations, for human readers."""
         lines = [f"{indent}{self.host} {self.queue_id}"]
         attempts = Counter(
             f"{indent}  to <{attempt.to}>{attempt.orig_to and f' for <{attempt.orig_to}>'}:"
@@ -306,11 +224,13 @@ class Leg:
             return [*lines, f"{indent}  and so on"]
         for edge in self.edges:
             kind = f"{edge.kind} notice" if edge.notice else edge.kind
-            first, *more = edge.leg.tell(indent + "    ")
+            first, *more = edge.leg.describe(indent + "    ")
             lines += [f"{indent}  {kind}: {first.strip()}", *more]
         return lines
 
     def _ending(self) -> str:
+        if self.in_mailbox_server:
+            return "done"
         if self.discarded or self.expired:
             return "discarded" if self.discarded else "too old, returned to the sender"
         if self.awaits_call and self.state == "removed":
@@ -326,10 +246,10 @@ class Leg:
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """From a leg to the leg that carries on; ``kind`` says how.
+    """A link from a leg to the leg that carries on; ``kind`` says how it is known.
 
     "sent", "forwarded", "requeued", "rejoined" (by Message-ID), or a notice:
-    "non-delivery", "delay", "delivery status".
+    "non-delivery", "delay", "delivery status", "vacation", "rejection".
     """
 
     kind: str
@@ -338,13 +258,13 @@ class Edge:
 
     @property
     def notice(self) -> bool:
-        """Another message about this one, not this one."""
-        return isinstance(self.cause, Notified)
+        """True for another message about this message."""
+        return isinstance(self.cause, Notified | VacationSent | MailReturned)
 
 
 def reach(roots: Iterable[Leg], *, notices: bool) -> Iterator[Leg]:
-    """Every leg that descends from these, in the order of the story."""
-    # Mail that loops makes a line of more legs than calls may be nested.
+    """Yield every leg that descends from ``roots``, depth first."""
+    # A mail loop makes more legs in a row than Python allows nested calls.
     waiting = [iter(roots)]
     while waiting:
         leg = next(waiting[-1], None)

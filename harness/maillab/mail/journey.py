@@ -1,17 +1,18 @@
-"""The way of one message through the lab, and what may be asked of it. Pure."""
+"""The way of one message through the lab, and the questions that it answers. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from maillab.history import History, Leg, Stored, Submission, names, reach
-from maillab.maillog import Delivery
+from maillab.mail.history import History, Stored, Submission, names
+from maillab.mail.leg import Leg, reach
+from maillab.mail.maillog import Delivery
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Finding:
-    """The answer to a question about a message: true when something was found."""
+    """The answer to a question about a message: true if there is evidence."""
 
     sought: str
     found: tuple[object, ...]
@@ -48,18 +49,18 @@ class Journey:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """Every attempt for the message itself, leg by leg."""
+        """Every delivery attempt for the message itself, leg by leg."""
         return [attempt for leg in self.legs for attempt in leg.deliveries]
 
     def delivered(self, host: str, mailbox: str = "") -> Finding:
-        """Whether a copy came to rest on a host, in a certain mailbox if one is named.
+        """Return the finding that a copy is on a host, in the mailbox if one is named.
 
-        Mailboxes are looked into where the history has them, else the log is believed.
+        If the history has no mailboxes, the log counts as proof.
         """
         stored = self._history.stored
         found: list[object] = []
         if mailbox and stored is not None:
-            copies = [copy for copy in stored if (copy.host, copy.mailbox) == (host, mailbox)]
+            copies = [copy for copy in stored if copy.is_in(host, mailbox)]
             found += [copy for copy in copies if self._owns(copy)]
         else:
             kept = [last for leg in self.legs if leg.host == host for last in leg.kept]
@@ -67,19 +68,19 @@ class Journey:
         return self._finding("delivered", found, host=host, mailbox=mailbox)
 
     def bounced(self, dsn: str = "", saying: str = "", recipient: str = "") -> Finding:
-        """Whether an attempt failed for good, or deferred mail got too old."""
+        """Return the finding that an attempt failed permanently, or deferred mail expired."""
         attempts = [attempt for attempt in self.deliveries if attempt.status == "bounced"]
         attempts += [last for leg in self.legs if leg.expired for last in leg.deferred()]
         return self._attempts("bounced", attempts, dsn, saying, recipient)
 
     def deferred(self, dsn: str = "", saying: str = "", recipient: str = "") -> Finding:
-        """Whether a recipient waits for another attempt: the last one says so."""
+        """Return the finding that a recipient's last attempt was deferred."""
         alive = [leg for leg in self.legs if leg.state == "alive" and not leg.expired]
         attempts = [last for leg in alive for last in leg.deferred()]
         return self._attempts("deferred", attempts, dsn, saying, recipient)
 
     def rejected(self, code: int = 0, dsn: str = "", saying: str = "") -> Finding:
-        """Whether the first host refused the message, or one of its recipients."""
+        """Return the finding that the first host refused the message or a recipient."""
         mail = self.submission
         refusals = list(mail.rejections)
         if mail.outcome == "refused":
@@ -92,7 +93,7 @@ class Journey:
         return self._finding("rejected", found, code=code, dsn=dsn, saying=saying)
 
     def reached(self, host: str) -> Finding:
-        """Whether a host took the message, going by its own log or its next hop's reply."""
+        """Return the finding that a host took the message, by its own log or a next hop's reply."""
         taken: list[object] = [leg for leg in self.legs if leg.host == host]
         sent = [attempt for attempt in self.deliveries if attempt.status == "sent"]
         history = self._history
@@ -104,18 +105,19 @@ class Journey:
         return self._finding("reached", taken, host=host)
 
     def held_by(self, host: str) -> Finding:
-        """Whether it waits in a host's queue: on hold, or all that is left was deferred.
+        """Return the finding that a host's queue has the message on hold or deferred.
 
-        Or waits there for a call of UUCP.
+        A message that waits on this host for a UUCP call counts, too.
         """
         here = [leg for leg in self.legs if leg.host == host]
         found = [leg for leg in here if leg.waits() or leg.awaits_call]
         return self._finding("held by", found, host=host)
 
     def at_rest(self, flushed: Mapping[str, int] | None = None) -> bool:
-        """Whether nothing more happens, notices included, without action from outside.
+        """Return True if nothing more happens without outside action, notices included.
 
-        ``flushed`` says after which event a host's queue was last flushed.
+        ``flushed`` gives for each host the number of the event after which its queue was last
+        flushed.
         """
         if not self.legs:
             mail = self.submission
@@ -127,20 +129,21 @@ class Journey:
         )
 
     def text(self) -> str:
-        """The journey for human readers: who had it, what was tried, where it ended."""
+        """Return the journey for human readers: the hosts, the attempts and the end."""
         mail = self.submission
         to = ", ".join(mail.probe.recipients)
         lines = [f"message {mail.number}, {mail.probe.message_id or 'no Message-ID'}, to {to}"]
         lines.append(f"  from <{mail.probe.sender}> by {mail.via} to {mail.host}: {mail.outcome}")
         lines[-1] += " ".join(["", *filter(None, (str(mail.code), mail.dsn, mail.reply))])
         lines += [
-            f"  refused <{who}>: {code} {dsn} {why}" for who, code, dsn, why in mail.rejections
+            f"  refused <{recipient}>: {code} {dsn} {why}"
+            for recipient, code, dsn, why in mail.rejections
         ]
         for leg in self.legs:
             if leg.parent is mail:
-                lines += leg.tell("  ")
+                lines += leg.describe("  ")
         if not self.legs and mail.outcome != "refused":
-            # Its log is in the evidence, and is not read.
+            # The evidence has the log of such a host, but maillab does not parse it.
             lines.append(f"  {mail.host} never logged it")
         return "\n".join(lines)
 

@@ -1,7 +1,10 @@
-"""One line of a Postfix log in, one event out.
+"""Parser for lines of a Postfix log: one line in, one event out.
 
-`parse` is total: whatever the bytes are, an `Event` comes out, a plain one when
-the line is not known. The texts are those of Postfix 3.5 to 3.11 (tests/data).
+`parse` never fails: every line becomes an `Event`, a plain one if the line is not known.
+The texts are those of Postfix 3.5 to 3.11 (tests/support/data).
+
+Strangers write parts of a line, so each pattern takes time proportional to the line's
+length: it never backtracks ("(?>...)", "*+"), and each look-ahead has a bound.
 """
 
 from __future__ import annotations
@@ -15,15 +18,19 @@ _FLAGS = re.ASCII | re.DOTALL
 _STAMP = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)"
 # Short ids are microseconds and inode in hex; long ones (enable_long_queue_ids)
 # are time and inode in digits and letters without vowels.
-_ID = r"(?:[0-9A-F]{6,}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,})"
+QUEUE_ID = r"(?:[0-9A-F]{6,}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,})"
 _LINE = re.compile(
     rf"({_STAMP}) \S+ ([^\s\[:]+)(?:\[(\d{{1,9}})\])?: "
-    rf"(?:(warning|error|fatal|panic): )?(?:(?:NOQUEUE|({_ID})): )?(.*)",
+    rf"(?:(warning|error|fatal|panic): )?(?:(?:NOQUEUE|({QUEUE_ID})): )?(.*)",
     _FLAGS,
 )
-_QUEUED_AS = re.compile(rf"queued as ({_ID})", re.ASCII)
-_CLIENT = r"(?P<client_name>\S*?)\[(?P<client_address>[^\]]*)\](?::\d+)?"
-_RELAY = r"(?P<relay_host>[^\s,\[]+)\[(?P<relay_address>[^\]]*)\]"
+# The longest line that Postfix logs. maillab ignores the rest.
+_LINE_MAX = 32_768
+_QUEUED_AS = re.compile(rf"queued as ({QUEUE_ID})", re.ASCII)
+# Dovecot's LMTP server; the ":R2" of a further recipient is not part of the session's id.
+_SAVED_AS = re.compile(r"2\.0\.0 <[^>]*> ([^\s:]+(?::T\d+)?)\S* Saved", re.ASCII)
+_CLIENT = r"(?P<client_name>[^\s\[]*+)\[(?P<client_address>[^\s\[\]]*+)\](?::\d+)?"
+_RELAY = r"(?P<relay_host>[^\s,\[]++)\[(?P<relay_address>[^\]]*+)\]"
 _CODES = r"(?:(?P<code>\d{3})(?: |$))?(?:(?P<dsn>\d\.\d{1,3}\.\d{1,3})(?: |$))?"
 _MASTER = r"version (?P<version>\S+), configuration (?P<configuration>.+)"
 
@@ -32,9 +39,9 @@ _MASTER = r"version (?P<version>\S+), configuration (?P<configuration>.+)"
 class Event:
     """One log line of one host.
 
-    ``seq`` orders events by arrival in the harness, ``arrived`` is its clock in
-    seconds, ``stamp`` the time as logged; ``program`` is "" where the line is not
-    in syslog form, ``queue_id`` "" where none is logged, ``text`` what follows it.
+    ``seq`` orders events by arrival in the harness; ``arrived`` is its clock in
+    seconds; ``stamp`` is the time as logged. ``program`` is "" if the line is not
+    in syslog form. ``queue_id`` is "" if none is logged, and ``text`` is the rest.
     The named groups of a subclass's ``PATTERN`` are its fields.
     """
 
@@ -75,18 +82,18 @@ class Disconnected(Event):
 
     @property
     def counts(self) -> Mapping[str, tuple[int, int]]:
-        """For each command how often it was accepted, and how often sent."""
+        """Return for each SMTP command how often smtpd(8) accepted it and how often it arrived."""
         words = re.findall(r"\b(\w+)=(\d{1,9})(?:/(\d{1,9}))?", self.commands, re.ASCII)
         return {name: (int(good), int(sent or good)) for name, good, sent in words}
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Event):
-    """smtpd: a message of this client got its queue id; not yet acknowledged."""
+    """smtpd: the client's message got a queue id, but no acknowledgement yet."""
 
     PATTERN = (
-        rf"client={_CLIENT}(?:, sasl_method=(?P<sasl_method>[^,]*))?"
-        r"(?:, sasl_username=(?P<sasl_username>[^,]*))?(?:, .*)?"
+        rf"client={_CLIENT}(?:, sasl_method=(?P<sasl_method>[^,]*+))?"
+        r"(?:, sasl_username=(?P<sasl_username>[^,]*+))?(?:, .*)?"
     )
     client_name: str
     client_address: str
@@ -106,7 +113,7 @@ class PickedUp(Event):
 
 @dataclass(frozen=True, slots=True)
 class MessageId(Event):
-    """cleanup: the Message-ID, with its angle brackets; "" where there is none."""
+    """cleanup: the Message-ID with its angle brackets, or "" if the message has none."""
 
     PATTERN = r"(?P<resent>resent-)?message-id=(?:<>|(?P<message_id>.*))"
     resent: str
@@ -125,17 +132,19 @@ class Active(Event):
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Event):
-    """One attempt for one recipient, by whatever delivery agent.
+    """One delivery attempt for one recipient, by any delivery agent.
 
-    ``status`` is sent, deferred, bounced, deliverable, undeliverable …,
-    ``delay`` counts seconds since arrival, ``reply`` stands in the last
-    parentheses. ``relay`` names the agent itself where there is no next hop;
+    ``status`` is sent, deferred, bounced, deliverable, undeliverable or the like.
+    ``delay`` is in seconds since arrival. ``reply`` is the text in the last
+    parentheses. ``relay`` names the agent itself if there is no next hop. The
     ``relay_address`` of an LMTP server may be a socket.
     """
 
     PATTERN = (
-        r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<orig_to>.*?)>, )?"
-        rf"relay=(?P<relay>{_RELAY}(?::(?P<relay_port>\d{{1,5}}))?|.*?), (?:conn_use=\d+, )?"
+        r"to=<(?P<to>(?>.*?(?=>, (?:orig_to=<|relay=))))>, "
+        r"(?:orig_to=<(?P<orig_to>(?>.*?(?=>, relay=)))>, )?relay="
+        rf"(?P<relay>{_RELAY}(?::(?P<relay_port>\d{{1,5}}))?"
+        r"|(?>.*?(?=, (?:conn_use=\d+, )?delay=\d))), (?:conn_use=\d+, )?"
         r"delay=(?P<delay>\d+(?:\.\d+)?), (?:delays=(?P<delays>[\d./]+), )?(?:tls=\S+, )?"
         r"dsn=(?P<dsn>\d\.\d{1,3}\.\d{1,3}), status=(?P<status>[\w-]+)(?: \((?P<reply>.*)\))?"
     )
@@ -153,31 +162,37 @@ class Delivery(Event):
 
     @property
     def next_queue_id(self) -> str:
-        """Queue id at the next hop, where its reply tells one; "" otherwise."""
-        # A proxy quotes the reply of what stands behind it, so the last one counts.
+        """The queue id at the next hop, or "" if its reply names none."""
+        # A proxy quotes the reply of the server behind it, so the last id counts.
         ids: list[str] = _QUEUED_AS.findall(self.reply)
         return ids[-1] if ids and self.status == "sent" else ""
 
     @property
+    def lmtp_session(self) -> str:
+        """The id of Dovecot's LMTP session that took the message, or ""."""
+        found = _SAVED_AS.search(self.reply) if self.service == "lmtp" else None
+        return found[1] if found else ""
+
+    @property
     def forwarded_as(self) -> str:
-        """Queue id of the message that local(8) made out of this one, or ""."""
+        """The queue id of the message that local(8) made from this one, or ""."""
         found = re.fullmatch(r"forwarded as (\w+)", self.reply, re.ASCII)
         return found[1] if found else ""
 
     @property
     def spooled(self) -> bool:
-        """UUCP has it, which carries it to another host: Debian's names for such services."""
+        """True if UUCP has the message. Debian's service names for UUCP count."""
         return self.status == "sent" and self.service == "pipe" and self.relay in ("uucp", "bsmtp")
 
     @property
     def ended(self) -> bool:
-        """Nothing more is tried for this recipient: only "deferred" means another try."""
+        """True if Postfix tries no more for this recipient: only "deferred" means a retry."""
         return self.status != "deferred"
 
 
 @dataclass(frozen=True, slots=True)
 class Expired(Event):
-    """qmgr: too old, or expired by the administrator; back to the sender."""
+    """qmgr: too old, or expired by the administrator; returned to the sender."""
 
     PATTERN = r"from=<(?P<sender>.*)>, status=(?P<status>(?:force-)?expired), .*"
     sender: str
@@ -186,9 +201,9 @@ class Expired(Event):
 
 @dataclass(frozen=True, slots=True)
 class Removed(Event):
-    """qmgr: done; the queue file is gone and its queue id may be used again.
+    """qmgr: done; the queue file is gone and Postfix may use its queue id again.
 
-    From 3.10 on cleanup says "canceled" or "discarded" of what never got so far.
+    From 3.10 on, cleanup(8) logs "canceled" or "discarded" for a message that qmgr(8) never saw.
     """
 
     PATTERN = r"removed(?: \((?P<reason>\w+)\))?"
@@ -197,7 +212,7 @@ class Removed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Notified(Event):
-    """bounce: a notice was mailed.
+    """bounce: Postfix queued a notice.
 
     ``kind`` is "non-delivery", "delay" or "delivery status".
     """
@@ -215,14 +230,17 @@ class Notified(Event):
 class Rejected(Event):
     """smtpd, cleanup, postscreen or a Milter refused a command or a message.
 
-    ``stage`` is the SMTP command, or "header", "body" … for content checks;
-    ``code`` is 0 where only the enhanced status code is logged.
+    ``stage`` is the SMTP command, or "header", "body" or the like for content checks.
+    ``code`` is 0 if only the enhanced status code is logged.
     """
 
     PATTERN = (
-        r"(?:(?=.*; from=<(?P<sender>.*?)>))?(?:(?=.*[;>],? to=<(?P<recipient>.*?)>))?"
-        rf"(?:milter-|proxy-)?reject: (?P<stage>\S+)(?: .*)? from (?:local|{_CLIENT})"
-        rf"(?:; from=<.*?)?: {_CODES}(?P<reply>.*?)(?:; (?:from=<|proto=).*)?"
+        r"(?=(?:milter-|proxy-)?reject: )(?:(?=(?>.*; from=<)(?P<sender>[^>]*)>))?"
+        r"(?:(?=(?>.*[;>],? to=<)(?P<recipient>[^>]*)>))?"
+        r"(?:milter-|proxy-)?reject: (?P<stage>\S++)"
+        # The last match of this kind counts: earlier text may be part of a header.
+        rf"(?>(?: .*)? from (?:local|{_CLIENT})(?:; from=<.{{0,1000}}?)?: )"
+        rf"{_CODES}(?P<reply>.*?)(?:; (?:from=<|proto=).*)?"
     )
     stage: str
     client_name: str
@@ -258,7 +276,7 @@ class Admin(Event):
 
 @dataclass(frozen=True, slots=True)
 class Administered(Event):
-    """postsuper: the sum at its end; of ALL queue files no other line tells."""
+    """postsuper: the closing summary; with ALL it is the only line logged."""
 
     PATTERN = (
         r"(?P<action>Deleted|Requeued|Placed on hold|Released from hold|Force-expired): "
@@ -270,7 +288,7 @@ class Administered(Event):
 
 @dataclass(frozen=True, slots=True)
 class HopFailed(Event):
-    """smtp: no luck with one next hop; another one may still take the message."""
+    """smtp: one next hop failed; another may still take the message."""
 
     PATTERN = rf"(?:host|(?:lost connection|conversation) with|connect to) {_RELAY}[: ].*"
     relay_host: str
@@ -279,7 +297,7 @@ class HopFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """master: the mail system is up; or Sendmail is, whose ``configuration`` is its tasks."""
+    """master: the mail system is up. Also Sendmail, with its tasks as ``configuration``."""
 
     PATTERN = (
         r"(?:daemon started -- version |starting daemon \()(?P<version>[^\s,)]+)"
@@ -291,7 +309,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Reloaded(Event):
-    """master: configuration read again."""
+    """master: Postfix read its configuration again."""
 
     PATTERN = rf"reload -- {_MASTER}"
     version: str
@@ -300,7 +318,7 @@ class Reloaded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Stopped(Event):
-    """master: the mail system goes down."""
+    """master: the mail system stops."""
 
     PATTERN = r"terminating on signal (?P<signal>\d{1,3})"
     signal: int
@@ -315,10 +333,10 @@ class Complaint(Event):
 
 @dataclass(frozen=True, slots=True)
 class ClockDrift(Event):
-    """A warning that files are dated ahead of or behind Postfix's clock, or what it does then.
+    """A warning that the file system clock differs from Postfix's clock, or its consequence.
 
-    No Complaint: libfaketime gives Postfix its clock and the kernel dates the files, so
-    that it speaks of the lab, in any scenario, also where a second has just ended.
+    It is not a Complaint: libfaketime sets Postfix's clock and the kernel dates the files,
+    so that Postfix may log it in any scenario, also just after the end of a second.
     """
 
     PATTERN = (
@@ -330,7 +348,7 @@ class ClockDrift(Event):
 
 @dataclass(frozen=True, slots=True)
 class Sentinel(Event):
-    """A mark the harness wrote itself, to know how far a log was read."""
+    """A mark that the harness wrote, to know how much of a log has arrived."""
 
     PATTERN = r"mark (?P<token>\S+)"
     token: str
@@ -343,7 +361,7 @@ def _rules(*kinds: type[Event]) -> _Rules:
     return tuple((kind, re.compile(kind.PATTERN, _FLAGS)) for kind in kinds)
 
 
-# The first that fits wins; the most frequent stand first.
+# The first match wins. The most frequent patterns are first.
 _OF_ANY = _rules(Delivery, Active, Accepted, MessageId, Connected, Disconnected, PickedUp)
 _OF_ANY += _rules(
     Notified, Expired, Rejected, HopFailed, Discarded, Held, Started, Reloaded, Stopped
@@ -356,12 +374,13 @@ _NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "count", "signal", "r
 
 
 def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:
-    """Read one line of ``host``'s log; never fails.
+    """Parse one line of ``host``'s log; never fail.
 
-    Bytes that are not UTF-8 come out as backslash escapes.
+    Bytes that are not UTF-8 become backslash escapes. A line that is longer than any
+    that Postfix logs is cut.
     """
     raw = line if isinstance(line, bytes) else line.encode(errors="backslashreplace")
-    whole = raw.decode(errors="backslashreplace").rstrip("\r\n")
+    whole = raw.decode(errors="backslashreplace").rstrip("\r\n")[:_LINE_MAX]
     found = _LINE.fullmatch(whole)
     if not found:
         return Event(host, seq, arrived, "", "", 0, "", whole)

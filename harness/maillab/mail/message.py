@@ -1,16 +1,14 @@
-"""A probe: one message that can be recognised wherever it turns up.
+"""A probe: one message that can be recognised in every mailbox and queue.
 
-What arrives is compared with what was sent in a canonical form, since mail in
-transit may legally change line ends (RFC 5321 section 2.3.8), dot-stuffing
-(section 4.5.2), transfer encoding (RFC 6152) and, in an mbox, ``From `` lines.
+maillab recognises it by its Message-ID, or by a header of its own if a mail system
+has changed the Message-ID.
 """
 
 from __future__ import annotations
 
 import email
 import email.policy
-import hashlib
-import re
+import functools
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,32 +18,34 @@ from typing import cast
 
 __all__ = [
     "GIVEN",
+    "MARKER",
     "EmailMessage",
     "Probe",
-    "body_digest",
     "compose",
+    "dsn_fields",
     "parse",
     "parse_headers",
-    "told_of",
 ]
 
-# How each Message-ID ends that a message has from us.
+# Suffix of every Message-ID that maillab generates.
 GIVEN = "@maillab.test>"
+# The header that identifies a message whose Message-ID was changed.
+MARKER = "X-Maillab"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A message as it was sent: envelope sender, envelope recipients, text."""
+    """A message as sent: envelope sender, envelope recipients, text."""
 
     message_id: str
     sender: str
     recipients: tuple[str, ...]
     raw: bytes
 
-    @property
-    def digest(self) -> str:
-        """Checksum of the canonical body."""
-        return body_digest(self.raw)
+    @functools.cached_property
+    def marker(self) -> str:
+        """The value of its ``MARKER`` header, or "" without one."""
+        return parse_headers(self.raw).get(MARKER.lower(), "")
 
 
 def compose(
@@ -59,8 +59,8 @@ def compose(
 ) -> Probe:
     """Write a message with a unique Message-ID; lines end in LF.
 
-    ``size_bytes`` pads the body up to about that size. A header given as
-    ``headers={"Message-ID": ""}`` is left out.
+    ``size_bytes`` pads the body up to about that size. Pass
+    ``headers={"Message-ID": ""}`` to leave a header out.
     """
     token = uuid.uuid4().hex
     to = tuple(recipients)
@@ -70,6 +70,7 @@ def compose(
         "Subject": subject,
         "Date": formatdate(),
         "Message-ID": f"<{token}{GIVEN}",
+        MARKER: token,
         **(headers or {}),
     }
     head = "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
@@ -80,12 +81,12 @@ def compose(
 
 
 def parse(raw: bytes) -> EmailMessage:
-    """The message as Python's email package reads it."""
+    """Parse a message with Python's email package."""
     return email.message_from_bytes(raw, policy=email.policy.default)
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
-    """The first value of each header as it stands there, by its name in lower case."""
+    """Return the first value of each header as written, by its name in lower case."""
     head = email.message_from_bytes(raw.partition(b"\n\n")[0], policy=email.policy.compat32)
     first: dict[str, str] = {}
     for name, value in head.items():
@@ -93,35 +94,18 @@ def parse_headers(raw: bytes) -> dict[str, str]:
     return first
 
 
-def told_of(notice: EmailMessage) -> dict[str, dict[str, str]]:
-    """What a delivery status notification says of each recipient (RFC 3464 section 2.3).
+def dsn_fields(notice: EmailMessage) -> dict[str, dict[str, str]]:
+    """Return the fields of a delivery status notification by recipient (RFC 3464 section 2.3).
 
-    Fields by name, by final recipient; unfolded, without "rfc822;". What it
-    says of the message as a whole stands under "".
+    The fields of each final recipient are unfolded, by field name, and without "rfc822;".
+    The fields about the message as a whole are under "".
     """
-    told: dict[str, dict[str, str]] = {}
+    by_recipient: dict[str, dict[str, str]] = {}
     for part in notice.walk():
         if part.get_content_type() == "message/delivery-status":
             for block in cast("list[EmailMessage]", part.get_payload()):
                 fields = {name: " ".join(str(value).split()) for name, value in block.items()}
-                who = fields.get("Final-Recipient", "").partition(";")[2].strip()
+                recipient = fields.get("Final-Recipient", "").partition(";")[2].strip()
                 if fields:
-                    told[who] = fields
-    return told
-
-
-def body_digest(raw: bytes) -> str:
-    """Checksum of the body in canonical form; total, whatever the bytes are."""
-    message = email.message_from_bytes(raw, policy=email.policy.compat32)
-    parts = [part for part in message.walk() if not part.is_multipart()]
-    digest = hashlib.sha256()
-    for part in parts:
-        payload = part.get_payload(decode=True)
-        body = payload if isinstance(payload, bytes) else str(payload).encode()
-        digest.update(_canonical(body) + b"\0")
-    return digest.hexdigest()
-
-
-def _canonical(body: bytes) -> bytes:
-    unix = body.replace(b"\r\n", b"\n").rstrip(b"\n")
-    return re.sub(rb"(?m)^>+(?=From )", b"", unix)
+                    by_recipient[recipient] = fields
+    return by_recipient
