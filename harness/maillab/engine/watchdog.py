@@ -1,7 +1,7 @@
-"""Removes a run's labs when the run ends without having done so, SIGKILL included.
+"""A process that removes a run's labs if the run ends without doing so, SIGKILL included.
 
-The run holds the writing end of a pipe to this process. A pipe that closes
-without the word "done" means that nobody else will clean up.
+The run holds the writing end of a pipe to this process. If the pipe closes without the
+word "done", the run has not cleaned up.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import threading
 
 from maillab.errors import MaillabError
 
-# Compose may be in the middle of an ``up`` that outlives the run.
-_QUIET_LOOKS = 4
-_LOOK_INTERVAL_S = 1.0
+# The engine may still be creating what Compose last asked for.
+QUIET_LOOKS = 4
+LOOK_INTERVAL_S = 1.0
 
 
 class Watchdog:
-    """The run's side: started with its first lab, dismissed at its end."""
+    """The run's handle of the watchdog: started with the first lab, dismissed at the end."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, argument: str, program: str = "maillab.engine.watchdog") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "maillab.engine.watchdog", owner],
+            [sys.executable, "-m", program, argument],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -30,7 +30,7 @@ class Watchdog:
         )
 
     def dismiss(self) -> None:
-        """The run has cleaned up by itself."""
+        """Tell the watchdog that the run has cleaned up."""
         if self._process.stdin and not self._process.stdin.closed:
             try:
                 self._process.stdin.write(b"done\n")
@@ -40,24 +40,30 @@ class Watchdog:
         self._process.wait()
 
 
+def dismissed() -> bool:
+    """Wait for the end of the run; return True if the run has cleaned up."""
+    return sys.stdin.read().strip() == "done"
+
+
 def main(owner: str) -> None:
-    """Wait for the end of the run, then remove what it left until nothing more comes."""
-    if sys.stdin.read().strip() == "done":
+    """Wait for the end of the run, then remove its leftovers until no more appear."""
+    if dismissed():
         return
     # Late, so that a run that ends well never pays for the import.
     from maillab.engine import compose  # noqa: PLC0415
 
     quiet = 0
     pause = threading.Event()
-    while quiet < _QUIET_LOOKS:
+    while quiet < QUIET_LOOKS:
+        compose.kill_compose(owner)
         try:
-            left = [name for name in compose.projects() if compose.owner_of(name) == owner]
+            left = [lab.name for lab in compose.projects().values() if lab.owner == owner]
             for name in left:
                 compose.remove(name)
         except MaillabError:
             left = []
         quiet = 0 if left else quiet + 1
-        pause.wait(_LOOK_INTERVAL_S)
+        pause.wait(LOOK_INTERVAL_S)
 
 
 if __name__ == "__main__":
