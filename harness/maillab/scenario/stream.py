@@ -1,4 +1,4 @@
-"""One stream of events from all hosts of a lab, and waiting for facts in it."""
+"""One stream of events from all hosts of a lab, and waits for facts in it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import TypeVar
 import requests
 from docker.errors import DockerException
 
-from maillab import maillog
+from maillab.engine import container
 from maillab.engine.client import connect, engine_errors
 from maillab.errors import TimedOut
-from maillab.maillog import Event, Sentinel
+from maillab.mail import dovecotlog
+from maillab.mail.maillog import Event, Sentinel
 
 Fact = TypeVar("Fact")
-# A fact that no log line announces is looked at again after this long.
+# A fact that no log line announces is checked again after this long.
 _LOOK_AGAIN_S = 0.01
 
 
@@ -33,52 +34,63 @@ class Stream:
         self._lines: dict[str, list[str]] = {}
         self._name = uuid.uuid4().hex[:8]
         self._tokens = itertools.count(1)
-        # Seconds spent in waiting, by what for.
+        # Seconds spent waiting, by the wait's ``what``.
         self.waited_s: defaultdict[str, float] = defaultdict(float)
 
-    def follow(self, host: str, container: str) -> None:
-        """Take in a container's log from its beginning on."""
+    def follow(self, host: str, container: str, last_lines: int | None = None) -> None:
+        """Read a container's log from the beginning, or only its last lines, and follow it.
+
+        Which line is the first of ``last_lines`` depends on what is logged meanwhile.
+        """
         self._lines[host] = []
-        self._followers.append(_Follower(self, host, container))
+        if last_lines is None:
+            self._followers.append(_Follower(self, host, container))
+        else:
+            self._followers.append(_Follower(self, host, container, tail=last_lines))
 
     def follow_again(self, host: str) -> None:
-        """Take in what a container logs since it was started again."""
-        before = next(one for one in self._followers if one.host == host)
+        """Read what a container logs after it was started again."""
+        before = next(follower for follower in self._followers if follower.host == host)
         before.join()
         self._followers.remove(before)
-        self._followers.append(_Follower(self, host, before.container, before.taken_bytes))
+        if before.took_all:
+            again = _Follower(self, host, before.container, before.taken_bytes)
+        else:
+            started = container.started_s(before.container)
+            again = _Follower(self, host, before.container, since_s=started)
+        self._followers.append(again)
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop following all logs."""
         for follower in self._followers:
             follower.close()
 
     def feed(self, host: str, lines: Iterable[bytes]) -> None:
-        """Take in lines of a host's log."""
+        """Add lines of a host's log."""
         now = time.monotonic()
         with self._arrived:
             for line in lines:
-                event = maillog.parse(line, host=host, seq=len(self._events), arrived=now)
+                event = dovecotlog.parse(line, host=host, seq=len(self._events), arrived=now)
                 self._events.append(event)
                 self._lines.setdefault(host, []).append(line.decode(errors="backslashreplace"))
             self._arrived.notify_all()
 
     @property
     def position(self) -> int:
-        """How many events have arrived by now."""
+        """The number of events that have arrived so far."""
         return len(self._events)
 
     def since(self, position: int = 0) -> tuple[Event, ...]:
-        """The events from a position on."""
+        """Return the events from a position on."""
         with self._arrived:
             return tuple(self._events[position:])
 
     def new_token(self) -> str:
-        """A word no sentinel has had, those of earlier streams of the same lab included."""
+        """Return a word that no sentinel has had, not even in an earlier stream of the lab."""
         return f"{self._name}-{next(self._tokens)}"
 
     def log(self, host: str) -> list[str]:
-        """A host's log lines as they came."""
+        """Return a host's log lines, unparsed."""
         with self._arrived:
             return list(self._lines.get(host, []))
 
@@ -89,12 +101,14 @@ class Stream:
         within_s: float,
         what: str,
         state: Callable[[], str] = lambda: "",
-        announced: bool = True,
+        polled: bool = False,
     ) -> Fact:
-        """Wait until ``fact()`` is true, asking anew whenever lines have arrived.
+        """Wait until ``fact()`` is true; check it again whenever log lines have arrived.
 
-        A fact that is not ``announced`` by a log line is asked for in between, too.
-        Raises TimedOut with ``what``, the last state and the tail of the log.
+        Set ``polled=True`` for a fact that no log line announces: it is checked
+        in between, too. ``what`` completes "… within 30 s" in the message, such as
+        "mail did not settle". Raise TimedOut with ``what``, the last state and the
+        last log lines.
         """
         began = time.monotonic()
         deadline = began + within_s
@@ -106,17 +120,15 @@ class Stream:
                 return found
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise TimedOut(
-                    f"{what} did not happen within {within_s:g} s\n{state()}{self.tail()}"
-                )
+                raise TimedOut(f"{what} within {within_s:g} s\n{state()}{self.tail()}")
             with self._arrived:
                 self._arrived.wait_for(
                     lambda: len(self._events) > seen,  # noqa: B023  # called before seen changes
-                    left_s if announced else min(left_s, _LOOK_AGAIN_S),
+                    min(left_s, _LOOK_AGAIN_S) if polled else left_s,
                 )
 
     def wait_for_marks(self, tokens: Mapping[str, str], *, since: int, within_s: float) -> None:
-        """Wait for each host's sentinel, asked for after ``since``, and so for all before it."""
+        """Wait for each host's sentinel after ``since``, and so for all lines before it."""
         missing = set(tokens.items())
         seen = since
 
@@ -129,10 +141,11 @@ class Stream:
             )
             return not missing
 
-        self.wait(arrived, within_s=within_s, what=f"the mark in the log of {sorted(tokens)}")
+        hosts = ", ".join(sorted(tokens))
+        self.wait(arrived, within_s=within_s, what=f"no mark arrived in the log of {hosts}")
 
     def tail(self, count: int = 15) -> str:
-        """The last lines of all logs, as a paragraph."""
+        """Return the last lines of all logs as a paragraph."""
         events = self.since(max(0, self.position - count))
         return "last log lines:\n" + "".join(
             f"  {event.host}: {event.program} {event.queue_id} {event.text}\n" for event in events
@@ -140,21 +153,38 @@ class Stream:
 
 
 class _Follower(threading.Thread):
-    """Reads one container's log until it ends or nobody wants it any more.
+    """A thread that reads one container's log until the log ends or the follower is closed.
 
-    The engine keeps a container's log over its restarts; ``skip_bytes`` of it
-    were taken in before.
+    The engine keeps a container's log across restarts. ``skip_bytes`` is the part that
+    was read before. Alternatively, reading starts at the last lines (``tail``) or at a
+    time of the engine's clock (``since_s``).
     """
 
-    def __init__(self, stream: Stream, host: str, container: str, skip_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        host: str,
+        container: str,
+        skip_bytes: int = 0,
+        *,
+        tail: int | None = None,
+        since_s: float | None = None,
+    ) -> None:
         super().__init__(daemon=True, name=f"log of {host}")
         self.host = host
         self.container = container
         self.taken_bytes = 0
+        self.took_all = tail is None and since_s is None
         self._stream = stream
         self._skip_bytes = skip_bytes
         with engine_errors(f"following the log of {host}"):
-            self._log = connect().api.logs(container, stream=True, follow=True)
+            self._log = connect().api.logs(
+                container,
+                stream=True,
+                follow=True,
+                tail="all" if tail is None else tail,
+                since=since_s,
+            )
         self.start()
 
     def run(self) -> None:
@@ -167,8 +197,8 @@ class _Follower(threading.Thread):
                 if lines:
                     self._stream.feed(self.host, lines)
         except (requests.exceptions.RequestException, DockerException, OSError, ValueError):
-            # The container or the engine is gone, or we closed the connection; whoever
-            # needs the host next is told so by its channel.
+            # The container or the engine is gone, or we closed the connection; the next
+            # use of the host's channel reports it.
             pass
         if pending:
             # A container that was killed leaves half a line.

@@ -1,0 +1,1 @@
+"""The state of one scenario and the stream of events that it waits on."""
