@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from maillab import message
-from maillab.host import Host
+from maillab.hosts.host import Host
+from maillab.mail import message
 
 __all__ = ["LOG", "Inbox", "read", "serve"]
 
-PORT = 110
-# Every login and what was wrong with it, as dovecot(1) writes it.
+PORT, TLS_PORT = 110, 995
+# dovecot(1) logs every login here, with the reason for each failure.
 LOG = "/var/log/dovecot.log"
 
 _CONFIGURATION = "/etc/dovecot/dovecot.conf"
@@ -75,10 +75,10 @@ _MAILBOXES_UNTIL_2_3 = {
 
 @dataclass(frozen=True)
 class Inbox:
-    """What one session got: the server's words, and the messages in order.
+    """The result of one session: the server's replies, and the messages in order.
 
-    ``greeting`` and ``login`` are "" where the server did not get that far;
-    ``error`` says why then.
+    ``greeting`` and ``login`` are "" if the session did not get that far; ``error`` then
+    says why.
     """
 
     greeting: str
@@ -88,7 +88,7 @@ class Inbox:
 
     @property
     def logged_in(self) -> bool:
-        """Whether the password was taken."""
+        """Return True if the server accepted the password."""
         return self.login.startswith("+OK")
 
 
@@ -97,10 +97,10 @@ def serve(
 ) -> None:
     """Start Dovecot; it answers on port 110 on return.
 
-    ``passwords`` are those of users of the host. ``mailboxes`` is mbox, for
-    /var/mail/USER, or maildir, for ~/Maildir. ``settings`` is added to
-    dovecot.conf as it is. No TLS, so that sessions can be read on the wire.
-    Raises CommandFailed with Dovecot's words.
+    ``passwords`` are by user of the host. ``mailboxes`` is mbox, for /var/mail/USER, or
+    maildir, for ~/Maildir. ``settings`` is appended to dovecot.conf. There is no TLS, so
+    that sessions can be read on the wire.
+    Raise CommandFailed with Dovecot's words.
     """
     new = not host.run("dovecot", "--version").stdout.startswith("2.3.")
     text = _SINCE_2_4 if new else _UNTIL_2_3
@@ -118,15 +118,19 @@ def read(
     user: str,
     password: str,
     *,
-    port: int = PORT,
+    port: int = 0,
+    tls: bool = False,
     timeout_s: float = 30.0,
 ) -> Inbox:
-    """Log in from a host and read all messages, which stay on the server."""
+    """Log in from a host and read all messages, which stay on the server.
+
+    With ``tls`` the session is in TLS from its first byte, by default on port 995.
+    """
     address = server if isinstance(server, str) else server.address
     found = client.agent.call(
         "pop3_read",
-        address=address, port=port, user=user, password=password, timeout_s=timeout_s,
-        bounded=True,
+        address=address, port=port or (TLS_PORT if tls else PORT), user=user, password=password,
+        tls=tls, timeout_s=timeout_s, bounded=True,
     )  # fmt: skip
     messages = [message.parse(raw.encode("latin-1")) for raw in found["messages"]]
     return Inbox(found["greeting"], found["login"], messages, found["error"])

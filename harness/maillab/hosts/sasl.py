@@ -1,17 +1,16 @@
-"""Users log in to the SMTP server (RFC 4954): where Postfix asks for their passwords.
+"""SMTP AUTH (RFC 4954): the password backends of a Postfix server.
 
-Cyrus SASL has a database of its own; Dovecot, which knows the users anyway, is
-asked through a socket. The settings that come back are what main.cf needs to offer
-AUTH; who may relay then, smtpd_relay_restrictions says (permit_sasl_authenticated
-is in its default since 2.10).
+Cyrus SASL has its own database; Postfix asks Dovecot through a socket. Each function
+returns the main.cf settings that offer AUTH. smtpd_relay_restrictions decides who may
+relay then (permit_sasl_authenticated is in its default since 2.10).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from maillab import pop3
-from maillab.postfix import MailHost
+from maillab.hosts import pop3
+from maillab.hosts.postfix import PostfixHost
 
 _FOLDER = "/etc/postfix/sasl"
 _CYRUS = """\
@@ -32,25 +31,25 @@ service auth {
 """
 
 
-def cyrus(host: MailHost, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Keep users' passwords in /etc/sasldb2; returns the settings that use it."""
+def cyrus(host: PostfixHost, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Store users' passwords in /etc/sasldb2; return the settings that use it."""
     host.write(f"{_FOLDER}/smtpd.conf", _CYRUS)
     for user, password in passwords.items():
         host.run("saslpasswd2", "-p", "-c", "-u", host.fqdn, user, stdin=password)
-    # smtpd(8) reads it after it gave up root's rights.
+    # smtpd(8) reads the file after it has dropped root privileges.
     host.run("chgrp", "postfix", "/etc/sasldb2")
     return {
         "smtpd_sasl_auth_enable": "yes",
         "smtpd_sasl_type": "cyrus",
-        # Some of Debian's releases look there by themselves.
+        # Some Debian releases look there by default.
         "cyrus_sasl_config_path": _FOLDER,
     }
 
 
-def dovecot(host: MailHost, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Start Dovecot, and let Postfix ask it; returns the settings that do.
+def dovecot(host: PostfixHost, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Start Dovecot, and return the settings that let Postfix ask it.
 
-    The users are the host's, and may read their mail by POP3, too.
+    The users are those of the host, and may also read their mail by POP3.
     """
     pop3.serve(host, passwords, settings=_DOVECOT)
     return {

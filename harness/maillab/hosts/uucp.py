@@ -1,7 +1,6 @@
-"""UUCP between two hosts of a lab: calls, and what waits for them (Taylor UUCP).
+"""UUCP between two hosts of a lab: calls, and the jobs that wait for them (Taylor UUCP).
 
-A host's node name is its role. The mail itself is followed by the journey, over
-the call, too; this is for what a scenario does and sees beside it.
+A host's node name is its role. The journey follows the mail itself, also across a call.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ import re
 from dataclasses import dataclass
 
 from maillab.errors import CommandFailed
-from maillab.host import Host
-from maillab.postfix import MailHost
+from maillab.hosts.host import Host
+from maillab.hosts.postfix import PostfixHost
 
 # Where a topology's /etc/uucp/config puts it ("logfile").
 LOG = "/var/spool/uucp/Log"
-# What Postfix hands over the line's far end belongs to nobody else.
+# The user of the jobs that Postfix queues for a call.
 USER = "uucp"
 _CALL_WITHIN_S = 60.0
 _JOB = re.compile(
@@ -26,45 +25,45 @@ _JOB = re.compile(
 
 @dataclass(frozen=True)
 class Call:
-    """A call that ended, told by the caller's log."""
+    """A finished call, as the caller's log reports it."""
 
     log: str
 
     @property
     def completed(self) -> bool:
-        """Whether both sides said goodbye, all files sent."""
+        """Return True if both sides ended the call with all files sent."""
         return bool(re.search(r"\) Call complete \(", self.log))
 
     @property
     def sent(self) -> list[str]:
-        """The commands handed over, in order."""
+        """The commands sent, in order."""
         return re.findall(r"\) Sending (rmail .*|rsmtp.*?) \(D\.\S+\) \(\d+ bytes", self.log)
 
     @property
     def received(self) -> list[str]:
-        """The commands taken, in order."""
+        """The commands received, in order."""
         return re.findall(r"\) Receiving (rmail .*|rsmtp.*?) \(\d+ bytes\)", self.log)
 
     @property
     def errors(self) -> list[str]:
-        """What went wrong, in UUCP's words."""
+        """UUCP's error messages."""
         return re.findall(r"(?m)\) ERROR: (.*)$", self.log)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command that waits for a call (uustat(1) -a): for which system, what, how much."""
+    """A command that waits for a call (uustat(1) -a): its system, words and size."""
 
     system: str
     command: str
     size: int
 
 
-def call(caller: MailHost, called: Host, *, force: bool = True) -> Call:
-    """Call another host, as cron would; returns when the caller has run all that it got.
+def call(caller: PostfixHost, called: Host, *, force: bool = True) -> Call:
+    """Call another host, as cron would; return when the caller has run all received jobs.
 
-    Without ``force`` a host that did not answer is left alone for a while, as
-    UUCP does by default. Raises CommandFailed when nothing was even tried.
+    Without ``force``, UUCP waits a while before it calls a host again that did not
+    answer, as by default. Raise CommandFailed if no call was attempted.
     """
     before = caller.read(LOG) or ""
     # -r1: call; -D: stay in the foreground. uuxqt(8) follows in the same process.
@@ -80,7 +79,7 @@ def call(caller: MailHost, called: Host, *, force: bool = True) -> Call:
     return Call(log)
 
 
-def jobs(host: MailHost) -> list[Job]:
-    """What waits on a host to be called for, or to call; oldest first."""
+def jobs(host: PostfixHost) -> list[Job]:
+    """Return the jobs that wait for a call on a host, oldest first."""
     found = [_JOB.fullmatch(line) for line in host.run("uustat", "-a").stdout.splitlines()]
     return [Job(job["system"], job["command"], int(job["size"])) for job in found if job]

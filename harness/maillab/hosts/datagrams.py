@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from maillab.host import Host
+from maillab.hosts.host import Host
 
 
 class Datagrams:
-    """Listens on a host's loopback address for the length of a block."""
+    """A UDP listener on a host's loopback address, open while a block runs."""
 
     def __init__(self, host: Host, port: int) -> None:
         self._host = host
@@ -22,6 +22,6 @@ class Datagrams:
         self._host.agent.call("datagrams_close", port=self._port)
 
     def received(self) -> list[str]:
-        """Everything that was sent to it by now, in order."""
+        """Return every datagram received so far, in order."""
         received: list[str] = self._host.agent.call("datagrams", port=self._port)["received"]
         return received

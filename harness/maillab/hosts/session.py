@@ -1,4 +1,4 @@
-"""An SMTP session in which each step is the scenario's (RFC 5321)."""
+"""An SMTP session that a scenario runs step by step (RFC 5321)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Literal, Protocol, Self
 
 from maillab.engine.channel import Channel
 from maillab.errors import UnknownName
-from maillab.history import Submission
-from maillab.message import Probe
-from maillab.record import Mail, Record
+from maillab.mail.history import Submission
+from maillab.mail.message import Probe
+from maillab.scenario.state import Mail, ScenarioState
 
 OK, WILL_FORWARD = 250, 251
 TLS_READY, AUTHENTICATED, GO_ON = 220, 235, 334
-# What a server says that has begun to send what it holds (RFC 1985 section 5.2).
+# Replies of a server that has started to send the mail that it holds (RFC 1985 section 5.2).
 _QUEUING = (250, 251, 252, 253)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An SMTP reply (RFC 5321 section 4.2); code 0 when the server gave none."""
+    """An SMTP reply (RFC 5321 section 4.2); code 0 if the server sent none."""
 
     code: int
     text: str
 
     @property
     def dsn(self) -> str:
-        """The enhanced status code (RFC 2034), or nothing."""
+        """The enhanced status code (RFC 2034), or ""."""
         found = re.match(r"[245]\.\d{1,3}\.\d{1,3}", self.text)
         return found[0] if found else ""
 
     @property
     def queue_id(self) -> str:
-        """The id under which Postfix queued what it took."""
+        """The queue id of the message that Postfix accepted, or ""."""
         found = re.search(r"queued as (\w+)", self.text)
         return found[1] if found else ""
 
@@ -43,15 +43,15 @@ class Reply:
 
 
 class Party(Protocol):
-    """What a session needs of the hosts at its ends."""
+    """The parts of a host that a session needs."""
 
     name: str
     fqdn: str
     agent: Channel
-    record: Record
+    scenario: ScenarioState
 
     def before_flush(self) -> int:
-        """Where its log stands once a flush would find all that was deferred by now."""
+        """Return the log position after which a flush finds all mail deferred so far."""
 
 
 def _base64(text: str) -> str:
@@ -60,7 +60,7 @@ def _base64(text: str) -> str:
 
 @dataclass
 class _Transaction:
-    """What was said since MAIL FROM, and the number of the last event before it."""
+    """The recipients since MAIL FROM, and the number of the last event before it."""
 
     after_seq: int = -1
     accepted: list[str] = field(default_factory=list)
@@ -68,19 +68,28 @@ class _Transaction:
 
 
 class Session:
-    """An SMTP session in which each step is the scenario's; all replies are kept."""
+    """An SMTP session that a scenario runs step by step; it keeps all replies."""
 
     def __init__(
-        self, client: Party, server: Party | str, address: str, port: int, timeout_s: float
+        self,
+        client: Party,
+        server: Party | str,
+        address: str,
+        port: int,
+        timeout_s: float,
+        *,
+        tls: bool = False,
     ) -> None:
         self._client = client
         self._server = server
         self._timeout_s = timeout_s
         self._transaction = _Transaction()
         opened = client.agent.call(
-            "smtp_open", address=address, port=port, timeout_s=timeout_s, bounded=True
+            "smtp_open", address=address, port=port, timeout_s=timeout_s, tls=tls, bounded=True
         )
         self._number = opened["session"]
+        # From the connection attempt to the greeting, or to its end without one.
+        self.waited_s: float = opened["waited_s"]
         self.greeting = Reply(opened["code"], opened["text"])
         self.replies: list[tuple[str, Reply]] = [("", self.greeting)]
 
@@ -92,7 +101,7 @@ class Session:
 
     @property
     def open(self) -> bool:
-        """Whether the server greeted with 220 and has not gone since."""
+        """Return True if the server greeted with 220 and has not closed since."""
         return bool(self._number) and self.replies[-1][1].code not in (0, 421)
 
     def command(self, line: str) -> Reply:
@@ -105,31 +114,31 @@ class Session:
         return self._keep(line, Reply(answer["code"], answer["text"]))
 
     def say(self, text: str) -> None:
-        """Send text as it is, and do not wait for an answer."""
+        """Send text unchanged, and do not wait for a reply."""
         if self.open:
             self._client.agent.call("smtp_say", session=self._number, text=text)
 
     def etrn(self, domain: str) -> Reply:
         """Ask for the mail that the server holds for a domain (RFC 1985).
 
-        When it agrees, ``lab.settle`` waits for its next attempts.
+        If the server agrees, ``lab.settle`` waits for its next delivery attempts.
         """
         server = self._server
         position = -1 if isinstance(server, str) else server.before_flush()
         reply = self.command(f"ETRN {domain}")
         if reply.code in _QUEUING and not isinstance(server, str):
-            self._client.record.flushed[server.name] = position
+            self._client.scenario.flushed[server.name] = position
         return reply
 
     def ehlo(self, name: str | None = None) -> Reply:
-        """Greet with ESMTP, as this host unless another name is given."""
+        """Send EHLO, with this host's name unless another name is given."""
         return self.command(f"EHLO {name or self._client.fqdn}")
 
     def starttls(self, *, trust: str = "", certificate: str = "") -> Reply:
-        """Go on in TLS (RFC 3207); EHLO is to be said again.
+        """Switch to TLS (RFC 3207); send EHLO again afterwards.
 
-        ``trust`` is the CA by which the server must prove its name; without one any
-        server will do. ``certificate`` is ours, its key with it. Both in PEM.
+        ``trust`` is the CA that must have certified the server's name; without it any
+        server is accepted. ``certificate`` is the client's, with its key. Both are PEM.
         """
         if not self.open:
             return self._keep("STARTTLS", self.replies[-1][1])
@@ -142,7 +151,7 @@ class Session:
         return self._keep("STARTTLS", Reply(answer["code"], answer["text"]))
 
     def auth(self, user: str, password: str, mechanism: str = "PLAIN") -> Reply:
-        """Log in (RFC 4954) by the mechanism PLAIN or LOGIN; the server's last reply."""
+        """Log in (RFC 4954) by PLAIN or LOGIN; return the server's last reply."""
         whole = f"\0{user}\0{password}"
         lines = {
             "PLAIN": [f"AUTH PLAIN {_base64(whole)}"],
@@ -157,12 +166,12 @@ class Session:
         return reply
 
     def mail(self, sender: str, parameters: str = "") -> Reply:
-        """Begin a transaction with the envelope sender."""
-        self._transaction = _Transaction(self._client.record.stream.position - 1)
+        """Send MAIL FROM, which starts a transaction."""
+        self._transaction = _Transaction(self._client.scenario.stream.position - 1)
         return self.command(f"MAIL FROM:<{sender}> {parameters}".rstrip())
 
     def rcpt(self, recipient: str, parameters: str = "") -> Reply:
-        """Name a recipient."""
+        """Send RCPT TO."""
         reply = self.command(f"RCPT TO:<{recipient}> {parameters}".rstrip())
         if reply.code in (OK, WILL_FORWARD):
             self._transaction.accepted.append(recipient)
@@ -171,7 +180,7 @@ class Session:
         return reply
 
     def data(self, probe: Probe) -> Mail:
-        """DATA and the message; what becomes of it is followed from here."""
+        """Send DATA and the message, and return the mail, which is followed from here."""
         answer = self._client.agent.call(
             "smtp_data", session=self._number, content=probe.raw.decode("latin-1"),
             timeout_s=self._timeout_s,
@@ -180,7 +189,7 @@ class Session:
         return self._submitted(probe, reply)
 
     def quit(self) -> Reply:
-        """Say QUIT."""
+        """Send QUIT."""
         return self.command("QUIT")
 
     def close(self) -> None:
@@ -192,7 +201,7 @@ class Session:
     def send(
         self, probe: Probe, *, starttls: bool = False, login: tuple[str, str] | None = None
     ) -> Mail:
-        """The whole of an ordinary session after the greeting."""
+        """Run a complete ordinary session after the greeting."""
         refused = self.greeting
         if self.open:
             refused = self.ehlo()
@@ -221,11 +230,11 @@ class Session:
         if began and reply.code in (0, OK):
             outcome = "acknowledged" if reply.code else "unknown"
         server = self._server
-        return self._client.record.add(
+        return self._client.scenario.add(
             Submission(
                 number=0,
                 probe=probe,
-                host=self._client.record.host_at(server)
+                host=self._client.scenario.host_at(server)
                 if isinstance(server, str)
                 else server.name,
                 via="smtp",

@@ -1,0 +1,1 @@
+"""The hosts of a lab, and the services that run on them."""
