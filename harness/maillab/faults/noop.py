@@ -1,4 +1,4 @@
-"""The fault that does nothing: the form of a fault, and what every test must notice."""
+"""The fault that does nothing: an example, and a fault that every test must notice."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from maillab.host import Host
-from maillab.record import Witness
+from maillab.faults.registry import fault
+from maillab.hosts.host import Host
+from maillab.scenario.state import Witness
 
 
+@fault(proof="", host="receiver")
 @dataclass(frozen=True)
 class Noop:
-    """Leaves the host alone; its witness never counts, so that a test with it is void."""
+    """A fault that does nothing. Its witness never counts, so a test with it is void."""
 
     @contextlib.contextmanager
     def on(self, host: Host) -> Iterator[Witness]:
-        """Apply nothing, lift nothing."""
-        yield Witness("Noop", host.name, "nobody")
+        """Yield a witness, and change nothing."""
+        yield Witness("Noop", host.name, "actions")

@@ -1,4 +1,4 @@
-"""A fault's settings as text: for the command line and the pages about faults."""
+"""A fault's settings as text: for the command line and the documentation."""
 
 from __future__ import annotations
 
@@ -11,27 +11,42 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from maillab.errors import BadInput, UnknownName
 
-# Settings that name a host by its address; the name of a role stands for its first one.
+# Settings that are a host's address; the name of a role stands for its first address.
 ADDRESSES = ("peer", "client", "address")
+# Larger than any size or time that a fault accepts, and exact as a fraction, too.
+_NUMBER_MAX = 10**15
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
+_TYPED = {"True": "yes", "False": "no"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a fault: its form for people, and its default or None."""
+    """A setting of a fault: its name, its form for users, and its default or None."""
 
     name: str
     form: str
     default: str | None
 
+    @property
+    def usual(self) -> str:
+        """The default as a user types it; ``none`` for an empty one."""
+        if self.default in (None, "None", ""):
+            return "none"
+        return _TYPED.get(self.default, self.default.removesuffix(".0"))
+
+
+def description(fault: type) -> str:
+    """Return a fault's docstring for a terminal, without markup."""
+    return (inspect.getdoc(fault) or "").replace("``", "")
+
 
 def summary(fault: type) -> str:
-    """The first sentence of what a fault does."""
-    return (inspect.getdoc(fault) or "").partition("\n\n")[0].replace("\n", " ")
+    """Return the first sentence of a fault's description."""
+    return description(fault).partition("\n\n")[0].replace("\n", " ")
 
 
 def settings(fault: type) -> list[Setting]:
-    """What can be set of a fault, in its own order."""
+    """Return the settings of a fault in declaration order."""
     hints = get_type_hints(fault)
     return [
         Setting(
@@ -44,16 +59,20 @@ def settings(fault: type) -> list[Setting]:
 
 
 def build(fault: type, given: Mapping[str, str], addresses: Mapping[str, str] | None = None) -> Any:
-    """The fault with settings as text; ``addresses`` are those of hosts, by their roles.
+    """Return the fault with settings given as text; ``addresses`` are those of hosts, by role.
 
-    Raises UnknownName, or BadInput for what cannot be read or is impossible.
+    Raise UnknownName for an unknown setting, and BadInput for an invalid value.
     """
     known = {setting.name: setting for setting in settings(fault)}
     hints = get_type_hints(fault)
     for name in given:
         if name not in known:
-            raise UnknownName.among(f"setting of {fault.__name__}", name, list(known))
-    missing = [one.name for one in known.values() if one.default is None and one.name not in given]
+            raise UnknownName.among("setting", name, list(known), of=fault.__name__)
+    missing = [
+        setting.name
+        for setting in known.values()
+        if setting.default is None and setting.name not in given
+    ]
     if missing:
         raise BadInput(f"{fault.__name__} needs {', '.join(f'{name}=…' for name in missing)}")
     values = {
@@ -74,9 +93,9 @@ def _form(hint: Any) -> str:
 
 
 def _plain(hint: Any) -> Any:
-    """The type that is meant where None is allowed, too."""
+    """Return the type other than None that a hint allows."""
     if get_origin(hint) in (UnionType, Union):
-        return next(one for one in get_args(hint) if one is not NoneType)
+        return next(kind for kind in get_args(hint) if kind is not NoneType)
     return hint
 
 
@@ -84,11 +103,14 @@ def _read(hint: Any, text: str, where: str) -> Any:
     plain = _plain(hint)
     if plain is bool:
         if text not in _BOOLEANS:
-            raise BadInput(f"{where}: {text!r}: write yes or no")
+            raise BadInput(f"{where}: must be yes or no, not {text!r}")
         return _BOOLEANS[text]
     if plain in (int, float):
         try:
-            return plain(text)
+            number = plain(text)
         except ValueError:
-            raise BadInput(f"{where}: {text!r}: write a number") from None
+            raise BadInput(f"{where}: must be a number, not {text!r}") from None
+        if not abs(number) <= _NUMBER_MAX:
+            raise BadInput(f"{where}: must be a number of at most {_NUMBER_MAX:g}, not {text!r}")
+        return number
     return text

@@ -1,0 +1,1 @@
+"""Faults of the disk under the queue: full, slow or failing."""

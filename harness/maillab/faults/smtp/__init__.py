@@ -1,0 +1,1 @@
+"""Faults of SMTP on the wire: a server that misbehaves, a middlebox that interferes."""
