@@ -1,4 +1,4 @@
-"""The picture of a load: throughput, open sessions and queues over time, faults as bands."""
+"""The plot of a load: throughput, open sessions and queues over time, with faults as bands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maillab.errors import BadInput
-from maillab.loadreport import Report
+from maillab.load.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,14 +15,14 @@ _BIN_S = 0.5
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write it, in the format that the file's name ends with; raises BadInput.
+    """Write the plot in the format of the file name's suffix; raise BadInput.
 
     Needs matplotlib: ``pip install 'maillab[plot]'``.
     """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # takes a second to load
     except ImportError:
-        raise BadInput("a picture needs matplotlib: pip install 'maillab[plot]'") from None
+        raise BadInput("a plot needs matplotlib: pip install 'maillab[plot]'") from None
     figure = Figure(figsize=(9, 7), layout="constrained")
     rate, sessions, queues = figure.subplots(3, 1, sharex=True)
     at_s = [sample.at_s for sample in report.samples]
@@ -49,17 +49,17 @@ def draw(report: Report, path: Path) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot write the picture: {error}") from error
+        raise BadInput(f"{path}: cannot write the plot: {error}") from error
 
 
 def _throughput(axes: Axes, report: Report) -> None:
-    """Messages acknowledged, and those that ended otherwise, in each half second."""
-    over = [one for one in report.messages if one.done_s]
+    """Draw the number of messages by outcome in each half second."""
+    over = [message for message in report.messages if message.done_s]
     if over:
-        first = min(one.due_s for one in over)
+        first = min(message.due_s for message in over)
         ends: dict[str, Any] = {}
-        for one in over:
-            ends.setdefault(one.outcome, []).append(one.done_s - first)
+        for message in over:
+            ends.setdefault(message.outcome, []).append(message.done_s - first)
         last = max(moment for moments in ends.values() for moment in moments)
         bins = [number * _BIN_S for number in range(int(last / _BIN_S) + 2)]
         axes.hist(

@@ -1,4 +1,4 @@
-"""What a load did: its messages, its latencies, and how it went over time. Pure."""
+"""The report of a load: messages, latencies, and samples over time. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BAR = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Attempted:
-    """One message as its sender saw it; the time it was due and over is its sender's clock."""
+    """One message as its sender saw it; ``due_s`` and ``done_s`` are by the sender's clock."""
 
     number: int
     recipients: tuple[str, ...]
@@ -37,7 +37,7 @@ class Attempted:
 
     @classmethod
     def of(cls, line: Sequence[Any]) -> Attempted:
-        """Read what a worker of the generator told."""
+        """Parse a message that a worker of the generator reported."""
         number, recipients, template, outcome, code, text, rejections, *rest = line
         refused = tuple((who, was, why) for who, was, why in rejections)
         return cls(number, tuple(recipients), template, outcome, code, text, refused, *rest)
@@ -45,7 +45,7 @@ class Attempted:
 
 @dataclass(frozen=True)
 class Sample:
-    """How a load stood at one instant, in seconds since it began."""
+    """The state of a load at one time, in seconds since the load started."""
 
     at_s: float
     open: int
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Band:
-    """When a fault was there, in seconds since the load began."""
+    """The time during which a fault was active, in seconds since the load started."""
 
     what: str
     begin_s: float
@@ -64,7 +64,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Report:
-    """One load, as it went; ``complaints`` are what kept it from being as it was asked for."""
+    """The report of one load; ``complaints`` say how it differs from what was requested."""
 
     asked: str
     messages: tuple[Attempted, ...]
@@ -84,12 +84,12 @@ class Report:
 
     @property
     def acknowledged(self) -> int:
-        """Messages whose end of data was answered by 250."""
+        """The number of messages whose end of data was answered with 250."""
         return self.outcomes["acknowledged"]
 
     @property
     def rate_per_s(self) -> float:
-        """Acknowledged messages a second, from the first that was due to the last that was over."""
+        """Acknowledged messages per second, from the first due to the last done."""
         over = [one for one in self.messages if one.outcome == "acknowledged"]
         if not over:
             return 0.0
@@ -106,12 +106,12 @@ class Report:
         return found
 
     def latency_s(self, phase: str, percentile: float) -> float:
-        """A percentile of a phase's duration; "whole" is from when the message was due."""
+        """Return a percentile of a phase's duration; "whole" starts when the message is due."""
         histogram = self._histograms[phase]
         return float(histogram.get_value_at_percentile(percentile)) / _US
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the report for programs."""
         return {
             "asked": self.asked,
             "messages": len(self.messages),
@@ -133,16 +133,18 @@ class Report:
         }
 
     def text(self) -> str:
-        """For people."""
+        """Return the report for people."""
         lines = [self.asked]
         ended = ", ".join(f"{count} {what}" for what, count in self.outcomes.items())
+        count, open_max = len(self.messages), self.open_max
         lines.append(
-            f"{len(self.messages)} messages: {ended or 'none'}; {self.rate_per_s:.1f} a second "
-            f"acknowledged, {self.open_max} sessions open at most, {self.took_s:.1f} s in all"
+            f"{count} message{'s'[: count != 1]}: {ended or 'none'}; "
+            f"{self.rate_per_s:.1f} a second acknowledged, "
+            f"{open_max} session{'s'[: open_max != 1]} open at most, {self.took_s:.1f} s in all"
         )
         replies = ", ".join(f"{code}: {count}" for code, count in sorted(self.replies.items()))
         lines.append(f"replies: {replies or 'none'}")
-        told = ("retried", "broken", "connections refused")
+        told = ("retried", "broken", "connections refused", "closed while idle")
         odd = [f"{self.counts[what]} {what}" for what in told if self.counts.get(what)]
         if odd:
             lines.append(", ".join(odd))
@@ -162,7 +164,7 @@ class Report:
 
 
 def _spark(values: Sequence[int], width: int = 60) -> str:
-    """A line of bars; each stands for the most of its share of the values."""
+    """Return a line of bars; each bar is the maximum of its share of the values."""
     most = max(values) or 1
     share = max(1, -(-len(values) // width))
     tops = [max(values[at : at + share]) for at in range(0, len(values), share)]

@@ -1,0 +1,1 @@
+"""The load generator: its plan, the running load, its report and its plot."""
