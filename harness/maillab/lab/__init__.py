@@ -1,0 +1,1 @@
+"""The running lab, the pool of labs of one run, its clock and its evidence."""
