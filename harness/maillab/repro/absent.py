@@ -1,11 +1,11 @@
-"""What of a main.cf cannot be had in a lab, and why. Pure."""
+"""The main.cf settings that a lab cannot have, and why. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Set as AbstractSet
 
-# Parameters that cannot mean here what they meant there (postconf(5)), and why.
+# Parameters that do not apply in the lab (postconf(5)), and why.
 _LEFT_OUT = [
     (re.compile(pattern), why)
     for pattern, why in (
@@ -22,7 +22,8 @@ _LEFT_OUT = [
         (r"(smtpd?|lmtp)_sasl_\w+|broken_sasl_auth_clients", "no SASL server is set up here"),
         (
             (
-                r"(smtpd?|lmtp|tlsproxy)_tls_(\w*cert\w*|\w*key\w*|CA\w+|chain\w*|dh\w+|session\w+)"
+                r"(smtpd?|lmtp|tlsproxy)_tls_(?=\w*+\Z)"
+                r"(\w*cert\w*|\w*key\w*|CA\w+|chain\w*|dh\w+|session\w+)"
                 r"|smtpd_tls_(security_level|auth_only|wrappermode)|smtpd_(use|enforce)_tls"
             ),
             "the keys and certificates are that machine's",
@@ -35,17 +36,17 @@ _STOCK_TRANSPORTS = {
     "discard", "error", "lmtp", "local", "relay", "retry", "smtp", "virtual",
 }  # fmt: skip
 _ASKS_OUTSIDE = re.compile(
-    r"(?:check_policy_service|reject_rbl_client|reject_rhsbl_\w+|permit_dnswl_client"
-    r"|permit_rhswl_client)\s+(?:\{[^}]*\}|[^\s,]+)[\s,]*"
+    r"(?<!\w)(?:check_policy_service|reject_rbl_client|reject_rhsbl_\w++|permit_dnswl_client"
+    r"|permit_rhswl_client)\s++(?:\{[^{}]*\}|[^\s,]+)[\s,]*"
 )
 
 
 def why_not(
     name: str, value: str, *, services: AbstractSet[str] = frozenset(), allow_commands: bool
 ) -> str:
-    """Why a setting is left out; "" for one that can be had.
+    """Return why a setting is left out, or "" if the lab can have it.
 
-    ``services`` are the report's own that are there, beside the stock ones.
+    ``services`` are the report's usable services, in addition to the stock ones.
     """
     for pattern, why in _LEFT_OUT:
         if pattern.fullmatch(name):
@@ -61,6 +62,6 @@ def why_not(
 
 
 def without_questions(value: str) -> tuple[str, list[str]]:
-    """A list of restrictions without those that ask a service outside, and these."""
-    asked = [one.strip(" ,") for one in _ASKS_OUTSIDE.findall(value)]
+    """Split a list of restrictions: without those that ask an outside service, and those."""
+    asked = [restriction.strip(" ,") for restriction in _ASKS_OUTSIDE.findall(value)]
     return (_ASKS_OUTSIDE.sub("", value).strip().removesuffix(",") if asked else value), asked

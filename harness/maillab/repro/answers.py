@@ -1,14 +1,13 @@
-"""What a log line says that the server at the other end did. Pure."""
+"""The other server's answer, as a log line reports it. Pure."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_SAID = re.compile(
-    r"host \S+ (?:said: (?P<said>[45]\d\d.*?) \(in reply to (?P<to>.+?)(?: command)?\)$"
-    r"|refused to talk to me: (?P<greeting>[45]\d\d.*))"
-)
+_SAID = re.compile(r"host \S+ said: ([45]\d\d.*)")
+_IN_REPLY = " (in reply to "
+_GREETED = re.compile(r"host \S+ refused to talk to me: ([45]\d\d.*)")
 _STAGES = {"MAIL FROM": "MAIL", "RCPT TO": "RCPT", "DATA": "DATA", "end of DATA": "end of data",
            "EHLO": "EHLO", "HELO": "EHLO"}  # fmt: skip
 _OF_ONE_RECIPIENT = ("RCPT", "DATA", "end of data")
@@ -16,9 +15,10 @@ _OF_ONE_RECIPIENT = ("RCPT", "DATA", "end of data")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the other server said, to be played: an SMTP stage and a reply, or how it was not there.
+    """The other server's answer, to be played: a reply at an SMTP stage, or no connection.
 
-    ``absent`` is "refused" or "silent"; ``recipient`` the only one of whom it is said, or "".
+    ``absent`` is "refused" or "silent". ``recipient`` is the only recipient with this
+    answer, or "" for all.
     """
 
     stage: str = ""
@@ -28,11 +28,11 @@ class Answer:
 
     @property
     def of_one_recipient(self) -> bool:
-        """Whether a server can say so of one recipient and not of another."""
+        """Return True if a server can give this answer for one recipient only."""
         return self.stage in _OF_ONE_RECIPIENT
 
     def __str__(self) -> str:
-        """What the server is made to do."""
+        """Return what the server does in the lab."""
         if self.absent:
             return {"refused": "refuses connections", "silent": "does not answer"}[self.absent]
         whom = f" of {self.recipient}" if self.recipient else ""
@@ -40,12 +40,14 @@ class Answer:
 
 
 def answered(reply: str) -> Answer | None:
-    """The answer in a delivery's text; None when it tells nothing out of the ordinary."""
-    if found := _SAID.search(reply):
-        if found["greeting"]:
-            return Answer("greeting", found["greeting"])
-        stage = _STAGES.get(found["to"], "")
-        return Answer(stage, found["said"]) if stage else None
+    """Return the answer in a delivery's text, or None if it has none to play."""
+    quoted, greeted = _SAID.search(reply), _GREETED.search(reply)
+    text, _, command = quoted[1].partition(_IN_REPLY) if quoted else ("", "", "")
+    if quoted and command.endswith(")") and not (greeted and greeted.start() < quoted.start()):
+        stage = _STAGES.get(command[:-1].removesuffix(" command"), "")
+        return Answer(stage, text) if stage else None
+    if greeted:
+        return Answer("greeting", greeted[1])
     if "Connection refused" in reply:
         return Answer(absent="refused")
     if "Connection timed out" in reply:

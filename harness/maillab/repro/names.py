@@ -1,4 +1,4 @@
-"""Who is who: the lab's hosts, and which of the reporter's names each stands for. Pure."""
+"""The mapping of the reporter's names to the lab's hosts. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+# The longest name there is (RFC 1035 section 2.3.4).
+_NAME_MAX = 255
 # A next hop, and no character class of a regular expression.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 NEXT_HOP = re.compile(
@@ -15,7 +17,7 @@ NEXT_HOP = re.compile(
 
 @dataclass(frozen=True)
 class Spot:
-    """A host of the lab: what it is called there."""
+    """A host of the lab: its role, name and address."""
 
     name: str
     fqdn: str
@@ -23,13 +25,13 @@ class Spot:
 
     @property
     def domain(self) -> str:
-        """Its name without the first part."""
+        """The host's name without its first label."""
         return self.fqdn.partition(".")[2]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Who is who in the lab: the reporter's host, who sends to it, and everybody else."""
+    """The roles in the lab: the reporter's host, its client, and the remote site."""
 
     host: Spot
     client: Spot
@@ -37,39 +39,39 @@ class Scene:
 
 
 class Names:
-    """What each of the reporter's names is here; the first that is said of one counts."""
+    """The lab's name for each of the reporter's names; the first mapping of a name counts."""
 
     def __init__(self) -> None:
         self._here: dict[str, str] = {}
 
-    def put(self, there: str, here: str) -> None:
-        """Say what a name of theirs is here; nothing for an empty one."""
-        if there:
-            self._here.setdefault(there.lower(), here)
+    def put(self, theirs: str, ours: str) -> None:
+        """Map a reporter's name to one of the lab; ignore an empty or too long name."""
+        if theirs and len(theirs) <= _NAME_MAX:
+            self._here.setdefault(theirs.lower(), ours)
 
     def swapped(self, text: str) -> str:
-        """A text with the lab's names instead, each place changed once.
+        """Return a text with the lab's names instead of the reporter's.
 
-        Reports are written with example.com and example.net, which the lab has, too,
-        for other hosts: what one name became is not the reporter's any more.
+        Replace all names in one pass: reports use example.com and example.net, which are
+        also names of the lab's hosts, so a replaced name must not be replaced again.
         """
         if not self._here:
             return text
-        # The longest first: a host's name has its domain's in it.
+        # The longest first, because a host's name contains its domain.
         names = sorted(self._here, key=len, reverse=True)
         pattern = _word("|".join(re.escape(name) for name in names))
         return pattern.sub(lambda found: self._here[found[0].lower()], text)
 
     def said(self) -> Iterator[str]:
-        """A line for each name that is another one here."""
-        for there, here in self._here.items():
-            if there != here:
-                yield f"{there} is {here}"
+        """Yield a line for each name that differs in the lab."""
+        for theirs, ours in self._here.items():
+            if theirs != ours:
+                yield f"{theirs} is {ours}"
 
 
 def named(domain: str, text: str) -> bool:
-    """Whether a name stands in a text, for itself or at the end of a longer one."""
-    return _word(re.escape(domain)).search(text) is not None
+    """Return True if a text contains a name, alone or at the end of a longer name."""
+    return len(domain) <= _NAME_MAX and _word(re.escape(domain)).search(text) is not None
 
 
 def _word(pattern: str) -> re.Pattern[str]:

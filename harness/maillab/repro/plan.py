@@ -1,6 +1,6 @@
-"""What a lab is to do about a report: names mapped, tables found, the impossible left out.
+"""The plan for a report: map names, find tables, leave out what a lab cannot have.
 
-Pure. Whatever is changed or left out is said, in the reporter's words and ours.
+Pure. The plan lists everything that it changes or leaves out.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from maillab.repro.report import Fate, Report, aliases_in
 
 @dataclass
 class Plan:
-    """What to configure and what to send, and all that had to be changed for it.
+    """The settings to make and the mail to send, with every change that this needed.
 
-    ``has_settings`` where the report has some, so that what it lacks is Postfix's default.
+    ``has_settings`` if the report has settings: a parameter that it lacks then gets
+    Postfix's default.
     """
 
     has_settings: bool = False
@@ -40,19 +41,25 @@ class Plan:
     answer: Answer | None = None
     mapped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    # The reported recipient behind each of ours.
+    # The reported fate by the lab's recipient.
     reported: dict[str, Fate] = field(default_factory=dict)
 
 
-# Told of elsewhere: what it is mapped to, and what it is tried with.
+# Reported elsewhere: the mapped names, and the version that is tried.
 _TOLD = {"myhostname", "mydomain", "mail_version"}
-# Lists, or names, that may stand in a file of their own.
+# Parameters whose value may be a file.
 _MAY_BE_FILES = re.compile(r"myorigin|mydestination|mynetworks|\w+_domains|\w+_networks")
-# The client had logged in, which is as good as being let through right there.
+# A client that had logged in is permitted where this restriction occurs.
 _LOGGED_IN = "permit_sasl_authenticated"
 _RELAY_DEFAULT = f"permit_mynetworks, {_LOGGED_IN}, defer_unauth_destination"
 _SUBMISSION_PORTS = {"submission": 587}
 _LOCAL_AGENTS = {"local", "virtual", "pipe", "lmtp"}
+# Limits of one message and one site; each item costs commands on a host.
+_RECIPIENTS_MAX = 100
+_TABLES_MAX = 100
+_ROWS_MAX = 200
+# Postfix has about a thousand.
+_SETTINGS_MAX = 5000
 _EVERYWHERE = {"all", "loopback-only", "localhost", "127.0.0.1", "[::1]", "::1"}
 
 
@@ -65,13 +72,12 @@ def make(
     recipients: Sequence[str] = (),
     allow_commands: bool = False,
 ) -> Plan:
-    """The plan for a report; ``tables`` are contents by the path, or type:path, in main.cf.
+    """Return the plan for a report; ``tables`` are contents by the path, or type:path, in main.cf.
 
-    Raises BadInput when nobody is named to whom mail could be sent.
+    Raise BadInput if there is no recipient.
     """
     wanted = list(recipients) or [fate.recipient for fate in report.fates]
-    if not wanted:
-        raise BadInput("the log lines name no recipient; say to whom with --to")
+    check(report, wanted)
     plan = Plan(
         bool(report.settings),
         size_bytes=report.size_bytes,
@@ -83,8 +89,21 @@ def make(
     return plan
 
 
+def check(report: Report, recipients: Sequence[str]) -> None:
+    """Refuse a report of more than one message and one site; raise BadInput."""
+    if not recipients:
+        raise BadInput("the log lines name no recipient; name one with --to")
+    for count, most, what, advice in (
+        (len(recipients), _RECIPIENTS_MAX, "recipients", "name some of them with --to"),
+        (len(report.settings), _SETTINGS_MAX, "settings", "leave some out"),
+        (len(report.rows), _ROWS_MAX, "rows of master.cf", "leave some out"),
+    ):
+        if count > most:
+            raise BadInput(f"the report must have at most {most} {what}, not {count}; {advice}")
+
+
 class _Mapping:
-    """Fills a plan, name by name."""
+    """The mapping of a report to a lab, which fills a plan."""
 
     def __init__(
         self,
@@ -103,9 +122,10 @@ class _Mapping:
         self._names = Names()
         self._unused = set(tables)
         self._transports: set[str] = set()
+        self._places: dict[tuple[str, str], str] = {}
 
     def draw(self, recipients: Iterable[str], sender: str | None) -> None:
-        """Do all of it."""
+        """Fill the plan."""
         wanted = list(recipients)
         self._learn_names(wanted, sender)
         self._draw_rows()
@@ -128,7 +148,7 @@ class _Mapping:
             self._leave_out(f"table {name}", "no setting names it")
 
     def _recipient(self, theirs: str) -> str:
-        """A recipient here; no two become one, though their domains may."""
+        """Return the lab's recipient; keep recipients apart even if their domains become one."""
         ours = self._names.swapped(theirs)
         user, at, domain = ours.rpartition("@")
         number = 2
@@ -155,7 +175,7 @@ class _Mapping:
         if "$" not in domain and "." in domain:
             self._names.put(domain, scene.host.domain)
         self._names.put(report.client, scene.client.address)
-        # Who knows the lab may name its hosts with --from and --to.
+        # A user may name the lab's own hosts with --from and --to.
         labs_own = (scene.host.fqdn, scene.client.fqdn, scene.remote.fqdn)
         theirs = " ".join([*given.values(), *self._given.values()])
         known = " ".join([theirs, *labs_own])
@@ -168,11 +188,11 @@ class _Mapping:
             fate.recipient.rpartition("@")[2] for fate in report.fates if fate.service == "local"
         }
         for address in recipients:
-            there = address.rpartition("@")[2] if "@" in address else ""
-            if there in local and not named(there, theirs):
-                self._names.put(there, scene.host.domain)
-            if there in outward or (there and not named(there, known)):
-                self._names.put(there, scene.remote.domain)
+            target = address.rpartition("@")[2] if "@" in address else ""
+            if target in local and not named(target, theirs):
+                self._names.put(target, scene.host.domain)
+            if target in outward or (target and not named(target, known)):
+                self._names.put(target, scene.remote.domain)
         origin = sender.rpartition("@")[2] if sender and "@" in sender else ""
         if origin and not named(origin, known):
             self._names.put(origin, scene.client.domain)
@@ -197,7 +217,7 @@ class _Mapping:
                 "smtpd_relay_restrictions", _RELAY_DEFAULT
             )
         if not self._allow_commands:
-            # local(8) then runs none, wherever it should find one.
+            # local(8) then runs no command, wherever it finds one.
             self._plan.settings["allow_mail_to_commands"] = ""
 
     def _why_not(self, name: str, value: str) -> str:
@@ -206,10 +226,10 @@ class _Mapping:
         )
 
     def _drawn(self, name: str, value: str) -> str:
-        """A setting's value as it is in the lab."""
+        """Return a setting's value for the lab."""
         left, asked = absent.without_questions(value)
-        for one in asked:
-            self._leave_out(f"{one} in {name}", "nobody outside can be asked")
+        for restriction in asked:
+            self._leave_out(f"{restriction} in {name}", "no outside service can be asked")
         swapped = drawn = self._names.swapped(lookup.expanded(left, self._report.settings))
         if self._report.login:
             let_through = f"check_client_access inline:{{{self._scene.client.address}=permit}}"
@@ -218,20 +238,20 @@ class _Mapping:
             drawn = self._networks(drawn)
         elif name == "inet_interfaces":
             words = set(re.split(r"[\s,]+", drawn))
-            drawn = drawn if all(one in _EVERYWHERE or "$" in one for one in words) else "all"
+            drawn = drawn if all(word in _EVERYWHERE or "$" in word for word in words) else "all"
         elif name == "relayhost" and drawn:
             drawn = f"[{self._scene.remote.fqdn}]"
         elif "networks" not in name:
             drawn = self._hops(drawn)
         if drawn != swapped:
             self._plan.mapped.append(f"{name} = {left} is {drawn}")
-        return lookup.LOOKUP.sub(lambda found: self._table(name, found), drawn)
+        return lookup.replaced(drawn, lambda kind, path: self._table(name, kind, path))
 
     def _hops(self, text: str) -> str:
         return NEXT_HOP.sub(f"[{self._scene.remote.fqdn}]", text)
 
     def _from_files(self, name: str, value: str) -> str:
-        """A list with what is in the files that it names (postconf(5) mynetworks)."""
+        """Return a list with the contents of the files that it names (postconf(5) mynetworks)."""
         out = []
         for word in re.split(r"[\s,]+", value):
             if not word.startswith("/"):
@@ -245,7 +265,7 @@ class _Mapping:
         return " ".join(filter(None, out))
 
     def _networks(self, value: str) -> str:
-        """The network that the client was in becomes the lab's client."""
+        """Replace the network that the client was in by the lab's client."""
         out = []
         for word in re.split(r"[\s,]+", value):
             try:
@@ -266,14 +286,18 @@ class _Mapping:
                 return self._given[name]
         return None
 
-    def _table(self, setting: str, found: re.Match[str]) -> str:
-        kind, path = found.groups()
+    def _table(self, setting: str, kind: str, path: str) -> str:
+        if (kind, path) in self._places:
+            return self._places[kind, path]
+        if len(self._places) == _TABLES_MAX:
+            raise BadInput(f"the report must name at most {_TABLES_MAX} tables; leave some out")
+        named_as = kind, path
         content = self._content(kind, path)
         if content is None:
             self._leave_out(f"{kind}:{path} of {setting}", "made empty; give it with --table")
         if kind in lookup.DATABASES:
             kind = "texthash"
-        place = f"@TABLE{len(self._plan.tables)}@"
+        place = self._places[named_as] = f"@TABLE{len(self._plan.tables)}@"
         for hop in sorted({found[0] for found in NEXT_HOP.finditer(content or "")}):
             self._plan.mapped.append(f"{hop} in {path} is [{self._scene.remote.fqdn}]")
         text = self._hops(self._names.swapped(content or ""))
@@ -285,13 +309,13 @@ class _Mapping:
 
     def _draw_aliases(self, value: str) -> None:
         aliases: dict[str, str] = {}
-        for kind, path in lookup.LOOKUP.findall(value):
+        for kind, path in dict.fromkeys(lookup.found_in(value)):
             content = self._content(kind, path)
             if content is None:
                 self._leave_out(f"{kind}:{path} of alias_maps", "the lab's; give it with --table")
                 continue
             for name, to in aliases_in(content):
-                # Quoted, escaped, behind a comment: local(8) finds it (aliases(5)).
+                # local(8) finds a command even if it is quoted, escaped or after a comment.
                 if "|" in to and not self._allow_commands:
                     self._leave_out(f"alias {name}: {to}", "it runs a command (--allow-commands)")
                 else:
@@ -303,18 +327,21 @@ class _Mapping:
 
     def _draw_rows(self) -> None:
         read = [services.read(row) for row in self._report.rows]
-        usable = [one for one in read if self._allow_commands or not one.runs_a_command]
-        self._transports = {one.name for one in usable if one.kind != "inet"}
+        usable = [service for service in read if self._is_usable(service)]
+        self._transports = {service.name for service in usable if service.kind != "inet"}
         for service in read:
-            if service in usable:
+            if self._is_usable(service):
                 self._draw_row(service)
             else:
                 self._leave_out(service.row, "it runs a command (--allow-commands)")
         if wanted := _SUBMISSION_PORTS.get(self._report.service):
-            if any(one.name in (self._report.service, str(wanted)) for one in usable):
+            if any(service.name in (self._report.service, str(wanted)) for service in usable):
                 self._plan.port = wanted
             else:
                 self._leave_out(f"port {wanted}", "no row of master.cf for it; sent to port 25")
+
+    def _is_usable(self, service: services.Service) -> bool:
+        return self._allow_commands or not service.runs_a_command
 
     def _draw_row(self, service: services.Service) -> None:
         port = service.name
@@ -331,7 +358,7 @@ class _Mapping:
             if not why:
                 options.append((name, self._drawn(name, value)))
             elif value:
-                # Without a value it turns off what is off here.
+                # An option without a value turns off what is off in the lab anyway.
                 self._leave_out(f"-o {name}={value} of {service.name}/{service.kind}", why)
         others = service.others
         if not service.runs_a_command:
@@ -339,7 +366,7 @@ class _Mapping:
                 if word != "-v":
                     self._leave_out(f"{word} of {service.name}/{service.kind}", "no option")
             others = ()
-        # In the lab no daemon is in the jail, whose files the distribution's script fills.
+        # In the lab no daemon runs chrooted: the distribution's script does not fill the jail.
         private, unprivileged, _, *last = service.columns
         self._plan.rows.append(
             replace(
@@ -351,7 +378,7 @@ class _Mapping:
             )
         )
 
-    # What others did.
+    # The other servers.
 
     def _draw_fate(self, fate: Fate, recipient: str, *, alone: bool) -> None:
         user = recipient.rpartition("@")[0] or recipient

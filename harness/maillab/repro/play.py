@@ -1,4 +1,4 @@
-"""A plan played in a lab: configured, sent, and what became of it."""
+"""A plan played in a lab: configure, send, and collect the outcome."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from typing import cast
 
 from maillab.errors import BadInput, BadTable, CommandFailed, TimedOut, UnknownName
 from maillab.faults import Greeting, Refused, SilentDrop, SmtpStage
-from maillab.faults.smtp_stage import Stage
-from maillab.host import Fault, Host
-from maillab.lab import Lab
-from maillab.postfix import MailHost
-from maillab.record import Mail
+from maillab.faults.smtp.smtp_stage import Stage
+from maillab.hosts.host import Fault, Host
+from maillab.hosts.postfix import PostfixHost
+from maillab.lab.lab import Lab
 from maillab.repro.answers import Answer
 from maillab.repro.names import Scene, Spot
 from maillab.repro.plan import Plan
 from maillab.repro.report import Fate
 from maillab.repro.services import Service
+from maillab.scenario.state import Mail
+from maillab.site.versions import Version
 
 _SETTLES_WITHIN_S = 60.0
-# What a host needs to be one of the lab's.
+# Settings that every host of a lab needs.
 _THE_LABS = {
     "alias_database", "alias_maps", "append_dot_mydomain", "biff", "compatibility_level",
     "import_environment", "inet_protocols", "maillog_file", "mydomain", "myhostname",
     "smtp_tls_security_level", "smtpd_tls_security_level",
 }  # fmt: skip
-# The last before levels were named after versions.
+# How deep a chain of the reporter's own unused parameters may be.
+_ATTEMPTS = 10
+# The last compatibility level before levels were named after versions.
 _LEVEL_OF_OLD = "2"
 
 
 @dataclass
 class Outcome:
-    """What happened here, and what could not be had; ``settled`` when the mail came to rest."""
+    """The outcome in the lab, and what was left out; ``settled`` if the mail settled."""
 
     fates: dict[str, Fate] = field(default_factory=dict)
     journey: str = ""
@@ -42,11 +45,11 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
 
 
-def scene_of(running: Lab, host: MailHost) -> Scene:
-    """Who plays the client and everybody else; the host itself where there is nobody."""
-    others = [one for one in running.hosts.values() if one is not host]
-    mail_hosts = [one for one in others if isinstance(one, MailHost)]
-    clients = [one for one in others if not isinstance(one, MailHost)]
+def scene_of(running: Lab, host: PostfixHost) -> Scene:
+    """Return the hosts that play the client and the remote site; ``host`` if there is no other."""
+    others = [other for other in running.hosts.values() if other is not host]
+    mail_hosts = [other for other in others if isinstance(other, PostfixHost)]
+    clients = [other for other in others if not isinstance(other, PostfixHost)]
     remote = next(iter(mail_hosts), host)
     client = next(iter([*clients, *mail_hosts]), host)
     return Scene(_spot(host), _spot(client), _spot(remote))
@@ -56,12 +59,12 @@ def _spot(host: Host) -> Spot:
     return Spot(host.name, host.fqdn, host.address)
 
 
-def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
-    """Do what a plan says; raises LabError where Postfix does not start with it."""
+def play(running: Lab, host: PostfixHost, scene: Scene, plan: Plan) -> Outcome:
+    """Carry out a plan; raise LabError if Postfix does not start with it."""
     outcome = Outcome()
     _apply(host, plan, outcome)
     remote = running.hosts[scene.remote.name]
-    if isinstance(remote, MailHost):
+    if isinstance(remote, PostfixHost):
         _make_users(remote, plan.remote_users)
     with _answering(running, scene, plan.answer, outcome):
         mail = _send(running, host, scene, plan)
@@ -74,7 +77,7 @@ def play(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Outcome:
     return outcome
 
 
-def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
+def _apply(host: PostfixHost, plan: Plan, outcome: Outcome) -> None:
     _make_users(host, plan.users)
     settings = dict(plan.settings)
     rows = list(plan.rows)
@@ -91,43 +94,55 @@ def _apply(host: MailHost, plan: Plan, outcome: Outcome) -> None:
     _apply_rows(host, rows, outcome)
     if plan.has_settings:
         settings |= _apply_defaults(host, settings, outcome)
-    known = set(host.run("postconf", "-d").stdout.replace(" =", "=").splitlines())
-    known = {line.partition("=")[0] for line in known}
-    for name in [one for one in settings if one not in known]:
-        # One of the reporter's own, which others use, or of another version.
+    _configure(host, settings, outcome)
+
+
+def _configure(host: PostfixHost, settings: dict[str, str], outcome: Outcome) -> None:
+    """Set every parameter that this Postfix has.
+
+    Raise UnknownName if unknown parameters only use each other.
+    """
+    for attempt in range(_ATTEMPTS):
+        if not settings:
+            return
         try:
-            host.configure(**{name: settings[name]})
-        except UnknownName:
-            used = any(f"${name}" in v or f"${{{name}" in v for v in settings.values())
-            if not used:
+            host.configure(**settings)
+        except UnknownName as error:
+            # These parameters belong to another version, or are the reporter's own and
+            # unused. Without them others may become unused.
+            if not error.names or attempt == _ATTEMPTS - 1:
+                raise
+            for name in error.names:
                 outcome.left_out.append(f"{name}: Postfix {host.version} has no such parameter")
                 del settings[name]
-    if settings:
-        host.configure(**settings)
+        else:
+            return
 
 
-def _apply_defaults(host: MailHost, settings: dict[str, str], outcome: Outcome) -> dict[str, str]:
-    """Forget what the topology sets and the report does not; returns what to set instead."""
+def _apply_defaults(
+    host: PostfixHost, settings: dict[str, str], outcome: Outcome
+) -> dict[str, str]:
+    """Unset what the topology sets and the report does not; return what to set instead."""
     set_here = {line.partition(" =")[0] for line in host.run("postconf", "-n").stdout.splitlines()}
     if unset := sorted(set_here - _THE_LABS - settings.keys()):
         outcome.mapped.append(f"Postfix's default, as the report sets none: {', '.join(unset)}")
         host.run("postconf", "-X", *unset)
     level = settings.get("compatibility_level", "")
-    if "." in level and host.version.startswith("3.5."):
+    if "." in level and Version(host.version) < "3.6":
         outcome.mapped.append(f"compatibility_level = {level} is {_LEVEL_OF_OLD} before 3.6")
         return {"compatibility_level": _LEVEL_OF_OLD}
     return {}
 
 
-def _make_users(host: MailHost, names: list[str]) -> None:
+def _make_users(host: PostfixHost, names: list[str]) -> None:
     for name in dict.fromkeys(names):
         if host.run("id", "--", name, check=False).status:
             with contextlib.suppress(CommandFailed):
-                # Not every local part is a name that a user can have.
+                # Not every local part is a valid user name.
                 host.user(name)
 
 
-def _apply_rows(host: MailHost, rows: list[Service], outcome: Outcome) -> None:
+def _apply_rows(host: PostfixHost, rows: list[Service], outcome: Outcome) -> None:
     stock = {" ".join(row.split()) for row in host.run("postconf", "-M").stdout.splitlines()}
     directory = host.postconf("daemon_directory")
     for service in rows:
@@ -149,7 +164,7 @@ def _apply_rows(host: MailHost, rows: list[Service], outcome: Outcome) -> None:
 def _answering(
     running: Lab, scene: Scene, answer: Answer | None, outcome: Outcome
 ) -> Iterator[None]:
-    """Have the other server do as it is reported to have done."""
+    """Make the other server answer as reported, while the block runs."""
     remote = running.hosts[scene.remote.name]
     if answer is None or remote.name == scene.host.name:
         yield
@@ -172,10 +187,10 @@ def _fault(answer: Answer) -> Fault:
     return SmtpStage(cast("Stage", answer.stage), reply=answer.reply, recipient=answer.recipient)
 
 
-def _send(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Mail:
+def _send(running: Lab, host: PostfixHost, scene: Scene, plan: Plan) -> Mail:
     if plan.by_smtp:
         client = running.hosts[scene.client.name]
-        return client.submit(
+        return client.smtp(
             plan.recipients,
             server=host,
             port=plan.port,
@@ -185,20 +200,20 @@ def _send(running: Lab, host: MailHost, scene: Scene, plan: Plan) -> Mail:
     return host.send(plan.recipients, sender=plan.sender, size_bytes=plan.size_bytes)
 
 
-def _fates(mail: Mail, host: MailHost, plan: Plan) -> dict[str, Fate]:
-    """The last word on each recipient that was named."""
+def _fates(mail: Mail, host: PostfixHost, plan: Plan) -> dict[str, Fate]:
+    """Return the last status of each recipient."""
     fates: dict[str, Fate] = {}
     sent = mail.submission
     for recipient, code, dsn, reply in sent.rejections:
         text = reply.removeprefix(dsn).strip()
         fates[recipient] = Fate(recipient, "rejected", dsn, "", text, "smtpd", code)
     if sent.outcome == "refused" and not fates:
-        # Where nobody replied, nobody rejected it either.
+        # A message without a reply was not rejected.
         status = "rejected" if plan.by_smtp and sent.code else "not sent"
         for recipient in sent.probe.recipients:
             fates[recipient] = Fate(recipient, status, sent.dsn, "", sent.reply, "smtpd", sent.code)
-    # What the other server made of it is not what the host logged, nor was it reported.
-    for event in [one for one in mail.journey.deliveries if one.host == host.name]:
+    # Only the host's own deliveries: the report has no log of the other server.
+    for event in [delivery for delivery in mail.journey.deliveries if delivery.host == host.name]:
         recipient = event.orig_to or event.to
         relay = "" if event.relay == "none" else event.relay
         fates[recipient] = Fate(

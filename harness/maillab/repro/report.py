@@ -1,19 +1,20 @@
-"""A problem as somebody reported it: configuration and log lines, out of any text.
+"""A problem report: the configuration and log lines in any text.
 
 Pure. The text is a mail to a list, a filled-in form or the files themselves:
 prose, ``postconf -n``, rows of master.cf and log lines in any order, quoted with
-"> " and broken into lines where a mail program liked.
+"> " and wrapped by a mail program.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from maillab import maillog
 from maillab.errors import BadInput
-from maillab.maillog import Accepted, Active, Delivery, Event, PickedUp, Rejected, Started
+from maillab.mail import maillog
+from maillab.mail.maillog import Accepted, Active, Delivery, Event, PickedUp, Rejected, Started
 
 _QUOTED = re.compile(r"^(?:[ \t]*>)+ ?")
 _LOGGED = re.compile(
@@ -30,11 +31,14 @@ _ROW = re.compile(
     r"\S+\s+(?:inet|unix|unix-dgram|fifo|pass)(?:\s+[yn-]){3}\s+(?:\d+\??|-)\s+(?:\d+|-)\s+\S+.*"
 )
 _VERSION = re.compile(r"(?i)\bpostfix(?:[\s:=(-]|version|v(?=\d))+([2-9]\.\d+)\b")
-# A form's field, its heading and what was chosen.
-_TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*(\S[^\n]*?)[ \t]*$")
+# A form's field: its heading and the chosen value.
+_TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*(\S[^\n]*)")
 _LEVEL = re.compile(r"\d+\.\d+")
-# What a log line has no more behind it than.
-_WHOLE = re.compile(r"(?:removed|helo=<[^>]*>|connect from \S+\])$")
+# The endings of complete log lines.
+_WHOLE = re.compile(r"(?:removed|helo=<[^<>]*>|connect from \S+\])$")
+_END_CHARS = 1000
+# A longer text is not a report of one problem.
+_CHARS_MAX = 2_000_000
 # Where mail programs break lines (RFC 5322 section 2.1.1, RFC 3676 section 4.2).
 _BREAKS_BEHIND = 72
 _BREAKS_BEFORE = 80
@@ -43,10 +47,10 @@ _NO_RELAY = ("", "none")
 
 @dataclass(frozen=True)
 class Fate:
-    """What was said last of one recipient.
+    """The last status of one recipient.
 
-    ``status`` is that of the delivery, or "rejected"; ``service`` the Postfix
-    program that said so, ``code`` the SMTP reply's where there is one.
+    ``status`` is that of the delivery, or "rejected". ``service`` is the Postfix program
+    that logged it. ``code`` is that of the SMTP reply, if there is one.
     """
 
     recipient: str
@@ -60,11 +64,11 @@ class Fate:
 
 @dataclass(frozen=True)
 class Report:
-    """What a text says of a problem; names, addresses and paths are those of the reporter.
+    """A problem as reported; names, addresses and paths are those of the reporter.
 
-    ``login`` is the SASL user name that the client had, ``service`` the one of
-    master.cf that took the message, where its name is logged ("submission");
-    ``topology`` what a form has as the nearest one, whatever it says.
+    ``login`` is the client's SASL user name. ``service`` is the master.cf service that
+    took the message, if its name is logged ("submission"). ``topology`` is the form's
+    field for the nearest topology, unchecked.
     """
 
     settings: Mapping[str, str]
@@ -81,60 +85,89 @@ class Report:
     topology: str = ""
 
 
+class _Line:
+    """A logical line that may continue on further lines."""
+
+    def __init__(self, first: str) -> None:
+        self._parts = [first]
+        self._end = first
+        self._open = first.count("(") - first.count(")")
+
+    def add(self, rest: str) -> None:
+        """Continue the line; the cost depends only on the added part."""
+        self._parts.append(rest)
+        self._end = f"{self._end[-_END_CHARS:]} {rest}"
+        self._open += rest.count("(") - rest.count(")")
+
+    @property
+    def is_whole(self) -> bool:
+        """Return True if a log line is complete: parentheses balanced, or a known ending."""
+        balanced = self._end.endswith(")") and self._open <= 0
+        return balanced or _WHOLE.search(self._end[-_END_CHARS:]) is not None
+
+    def __str__(self) -> str:
+        return " ".join(self._parts)
+
+
 @dataclass
 class _Found:
-    settings: dict[str, str] = field(default_factory=dict)
-    rows: list[str] = field(default_factory=list)
-    logged: list[str] = field(default_factory=list)
+    settings: dict[str, _Line] = field(default_factory=dict)
+    rows: list[_Line] = field(default_factory=list)
+    logged: list[_Line] = field(default_factory=list)
 
     def add(self, kind: str, rest: str) -> None:
-        """The rest of what came last of a kind."""
+        """Continue the last line of a kind."""
         if kind == "setting":
-            name = next(reversed(self.settings))
-            self.settings[name] = f"{self.settings[name]} {rest}".strip()
+            self.settings[next(reversed(self.settings))].add(rest)
         else:
-            (self.rows if kind == "row" else self.logged)[-1] += f" {rest}"
+            (self.rows if kind == "row" else self.logged)[-1].add(rest)
 
 
 def read(text: str) -> Report:
-    """Find what there is in a text; raises BadInput when it is nothing."""
+    """Parse a report; raise BadInput if it has no setting and no log line."""
     if not text.strip():
         raise BadInput("the report is empty: paste 'postconf -n' and the message's log lines")
+    if len(text) > _CHARS_MAX:
+        raise BadInput(
+            f"the report must have at most {_CHARS_MAX} characters, not {len(text)}: "
+            "paste 'postconf -n' and the log lines of one message"
+        )
     found = _sort(text)
+    settings = {name: str(value).strip() for name, value in found.settings.items()}
     events = [
-        maillog.parse(line, host=line.split()[_host_column(line)], seq=number)
-        for number, line in enumerate(found.logged)
+        maillog.parse(line, host=line.split(None, 4)[_host_column(line)], seq=number)
+        for number, line in enumerate(map(str, found.logged))
     ]
-    if not found.settings and not events:
+    if not settings and not events:
         raise BadInput(
             "the report has no line of 'postconf -n' (name = value) and no log line; paste both"
         )
     mine = _of_one_message(events)
-    active = next((one for one in mine if isinstance(one, Active)), None)
-    came = next((one for one in mine if isinstance(one, Accepted | Rejected)), None)
-    local = any(isinstance(one, PickedUp) for one in mine)
+    active = next((event for event in mine if isinstance(event, Active)), None)
+    came = next((event for event in mine if isinstance(event, Accepted | Rejected)), None)
+    local = any(isinstance(event, PickedUp) for event in mine)
     sender = active.sender if active else getattr(came, "sender", None)
     return Report(
-        settings=found.settings,
-        rows=tuple(found.rows),
-        version=_version(text, found.settings, events),
+        settings=settings,
+        rows=tuple(map(str, found.rows)),
+        version=_version(text, settings, events),
         host=mine[0].host if mine else "",
         sender=sender,
         client="" if local or came is None else came.client_address,
         size_bytes=active.size if active else 0,
-        login=next((one.sasl_username for one in mine if isinstance(one, Accepted)), ""),
+        login=next((event.sasl_username for event in mine if isinstance(event, Accepted)), ""),
         service="" if local or came is None else _service(came.program),
         fates=tuple(_fates(mine)),
         lines=len(events),
-        topology=chosen[1] if (chosen := _TOPOLOGY.search(text)) else "",
+        topology=chosen[1].rstrip(" \t") if (chosen := _TOPOLOGY.search(text)) else "",
     )
 
 
 def _sort(text: str) -> _Found:
-    """Each line to where it belongs; one that goes on belongs to the line before."""
+    """Sort lines by kind; a continuation belongs to the line before."""
     found = _Found()
     before = above = ""
-    # A name of the reporter's own, "indexed", which is one if settings follow.
+    # A possible parameter of the reporter's own ("indexed"); it is one if settings follow.
     own: re.Match[str] | None = None
     for raw in text.splitlines():
         line = _QUOTED.sub("", raw).rstrip()
@@ -144,14 +177,14 @@ def _sort(text: str) -> _Found:
         setting = _SETTING.fullmatch(line)
         kind = _kind(line, setting, before, above, found)
         if kind == "log":
-            found.logged.append(line)
+            found.logged.append(_Line(line))
         elif kind == "setting":
-            for one in (own, setting):
-                if one:
-                    found.settings.pop(one[1], None)
-                    found.settings[one[1]] = one[2]
+            for match in (own, setting):
+                if match:
+                    found.settings.pop(match[1], None)
+                    found.settings[match[1]] = _Line(match[2])
         elif kind == "row":
-            found.rows.append(line)
+            found.rows.append(_Line(line))
         elif kind == "more":
             found.add(before, line.strip())
         own = setting if not kind and " = " in line else None
@@ -161,14 +194,15 @@ def _sort(text: str) -> _Found:
 
 
 def _kind(line: str, setting: re.Match[str] | None, before: str, above: str, found: _Found) -> str:
-    """What a line is: "log", "setting", "row", "more" of what was before, or "" for prose."""
+    """Return a line's kind: "log", "setting", "row", "more" for a continuation, "" for prose."""
     if not line or line.startswith(("#", "```")):
         return ""
     if _LOGGED.fullmatch(line):
         return "log"
-    if before == "log" and _goes_on(found.logged[-1], line):
+    if before == "log" and not (found.logged[-1].is_whole or " = " in line):
+        # A mail program wrapped the log line.
         return "more"
-    # postconf(1) writes them with white space, whatever they are called.
+    # postconf(1) puts white space around "=", whatever the parameter's name.
     among = before == "setting" and " = " in line
     if setting and ("_" in setting[1] or setting[1] in _PLAIN_NAMES or among):
         return "setting"
@@ -178,72 +212,74 @@ def _kind(line: str, setting: re.Match[str] | None, before: str, above: str, fou
     return "more" if goes_on else ""
 
 
-def _goes_on(logged: str, line: str) -> bool:
-    """Whether a line is the rest of a log line, which a mail program broke."""
-    balanced = logged.endswith(")") and logged.count("(") <= logged.count(")")
-    return not (balanced or _WHOLE.search(logged) or " = " in line)
-
-
 def _was_broken(above: str, line: str) -> bool:
-    """Whether a line stands alone only because it had no room in the one above."""
+    """Return True if a mail program wrapped the line above before this line's first word."""
     room = len(above) + 1 + len(line.split(maxsplit=1)[0])
     return len(above) <= _BREAKS_BEFORE and room > _BREAKS_BEHIND
 
 
 def _service(program: str) -> str:
-    """The name in "postfix/submission/smtpd"; "" in "postfix/smtpd"."""
+    """Return the service in "postfix/submission/smtpd"; "" for "postfix/smtpd"."""
     parts = program.split("/")
     return parts[-2] if len(parts) > 2 else ""  # noqa: PLR2004  # instance, service, program
 
 
 def _host_column(line: str) -> int:
-    """Where the host's name stands: behind a stamp of one word, or of three."""
+    """Return the column of the host's name: after a time stamp of one word or of three."""
     return 1 if line[0].isdigit() else 3
 
 
 def _version(text: str, settings: Mapping[str, str], events: list[Event]) -> str:
-    """Of mail_version, what master logged, what is written and the level the first there is."""
+    """Return the version from mail_version, else master(8)'s log, the prose, or the level."""
     started = [event.version for event in events if isinstance(event, Started)]
-    said = _VERSION.search(text)
+    mentioned = _VERSION.search(text)
     level = settings.get("compatibility_level", "")
     known = (
         settings.get("mail_version", ""),
         *started,
-        said[1] if said else "",
+        mentioned[1] if mentioned else "",
         level if _LEVEL.fullmatch(level) else "",
     )
     return next(filter(None, known), "")
 
 
 def _of_one_message(events: list[Event]) -> list[Event]:
-    """The lines of the message that most is told of; refusals are of those without an id."""
-    ends = [one for one in events if isinstance(one, Delivery) and one.queue_id]
+    """Return the lines of the message with the most deliveries; else the rejections."""
+    ends = [event for event in events if isinstance(event, Delivery) and event.queue_id]
     if ends:
-        ids = [one.queue_id for one in ends]
-        wanted = max(dict.fromkeys(ids), key=ids.count)
-        return [one for one in events if one.queue_id == wanted]
-    return [one for one in events if isinstance(one, Rejected)]
+        ids = [event.queue_id for event in ends]
+        ((wanted, _),) = Counter(ids).most_common(1)
+        return [event for event in events if event.queue_id == wanted]
+    return [event for event in events if isinstance(event, Rejected)]
 
 
 def _fates(events: list[Event]) -> Iterator[Fate]:
-    """The last word on each recipient, in the order of the first."""
+    """Yield the last status of each recipient, in the order of their first."""
     last: dict[str, Fate] = {}
-    for one in events:
-        if isinstance(one, Delivery):
-            recipient = one.orig_to or one.to
+    for event in events:
+        if isinstance(event, Delivery):
+            recipient = event.orig_to or event.to
             if not recipient:
                 continue
-            relay = "" if one.relay in _NO_RELAY else one.relay
-            last[recipient] = Fate(recipient, one.status, one.dsn, relay, one.reply, one.service)
-        elif isinstance(one, Rejected) and one.recipient:
-            last[one.recipient] = Fate(
-                one.recipient, "rejected", one.dsn, "", one.reply.strip(), one.service, one.code
+            relay = "" if event.relay in _NO_RELAY else event.relay
+            last[recipient] = Fate(
+                recipient, event.status, event.dsn, relay, event.reply, event.service
+            )
+        elif isinstance(event, Rejected) and event.recipient:
+            last[event.recipient] = Fate(
+                event.recipient,
+                "rejected",
+                event.dsn,
+                "",
+                event.reply.strip(),
+                event.service,
+                event.code,
             )
     yield from last.values()
 
 
 def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Iterator[str]:
-    """The recipients whose status or DSN is not what was reported."""
+    """Yield the recipients whose status or DSN differs from the report."""
     for recipient, fate in reported.items():
         ours = here.get(recipient)
         if ours is None or (fate.status, fate.dsn) != (ours.status, ours.dsn):
@@ -251,7 +287,7 @@ def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Itera
 
 
 def aliases_in(text: str) -> Iterator[tuple[str, str]]:
-    """Name and right-hand side of each line of an alias file (aliases(5))."""
+    """Yield name and right-hand side of each line of an alias file (aliases(5))."""
     for line in re.sub(r"\n[ \t]+", " ", text).splitlines():
         name, colon, to = line.partition(":")
         if colon and not line.startswith("#"):
