@@ -1,4 +1,4 @@
-"""What a signal says to the command that waits for it."""
+"""A signal for the command that waits for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import weakref
 
 
 class Interruption:
-    """Said by a signal handler, waited for by the main thread, which runs the handler, too.
+    """An event that a signal handler sets and the main thread, which runs the handler, waits for.
 
-    threading.Event is not for that: where the handler interrupts its ``wait`` it may
-    find the lock held, by the very thread it runs in. A pipe has no lock to be found.
+    threading.Event is unsuitable: if the handler interrupts its ``wait``, the handler may find
+    the lock held by its own thread. A pipe has no such lock.
     """
 
     def __init__(self) -> None:
@@ -20,13 +20,13 @@ class Interruption:
             weakref.finalize(self, os.close, end)
 
     def set(self) -> None:
-        """Say it; fit for a signal handler."""
+        """Set the event; safe in a signal handler."""
         os.write(self._says, b"!")
 
     def wait(self, within_s: float | None = None) -> bool:
-        """Whether it was said, by the end of that time at the latest."""
+        """Wait until the event is set; return False at the time limit."""
         return bool(select.select([self._hears], [], [], within_s)[0])
 
     def is_set(self) -> bool:
-        """Whether it was said by now."""
+        """Return True if the event is set."""
         return self.wait(0)

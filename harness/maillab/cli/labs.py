@@ -11,17 +11,22 @@ from collections import Counter
 from collections.abc import Iterator
 from operator import itemgetter
 from queue import SimpleQueue
+from typing import Any, cast
 
-from maillab import lab, topology
+from maillab.cli.arguments import LAB, Add, add_lab
 from maillab.cli.output import print_json, print_table
-from maillab.engine import compose
+from maillab.engine import compose, container
 from maillab.engine.client import connect, engine_errors
 from maillab.engine.compose import HAND, Project
+from maillab.engine.container import PROJECT_LABEL, SERVICE_LABEL, is_beside
 from maillab.engine.images import VERSION_DEFAULT
 from maillab.errors import BadInput, LabError, MaillabError, UnknownName
-from maillab.topology import Role, Topology
+from maillab.lab.pool import Labs
+from maillab.site import topology
+from maillab.site.topology import Role, Topology
 
-_PROJECT_LABEL = "com.docker.compose.project"
+# The suffix of an agent's name, see compose/base.yaml.
+_AGENT = "-net"
 _OWNERS = {
     "hand": "by hand",
     "compose": "plain Compose",
@@ -31,70 +36,147 @@ _OWNERS = {
 }
 
 
-def choose(wanted: str, *, of_runs: bool = True) -> Project:
-    """The lab that was meant: by its name, its topology, a part of its name, or the only one.
+def register(add: Add) -> None:
+    """Declare the commands of this family and their arguments."""
+    parser = add(
+        up,
+        "maillab up backup-mx --postfix 3.7",
+        json='{"name", "topology", "postfix", "net", "hosts": [{"name", "fqdn", "addresses", '
+        '"postfix"}]}',
+    )
+    parser.add_argument(
+        "topology", metavar="TOPOLOGY", help="a topology's name, or the path of a Compose file"
+    )
+    parser.add_argument("--postfix", metavar="VERSION", help="Postfix version (default: 3.10)")
 
-    Labs brought up by hand come first; nothing given means the only one of them.
-    Those of runs count by their full name alone unless ``of_runs``. Raises
-    UnknownName, or BadInput when several fit.
+    add(
+        ps,
+        "maillab ps",
+        json='[{"name", "topology", "owner": "hand|compose|run|dead run|elsewhere", "net", '
+        '"running", "containers", "faults": ["FAULT on HOST"]}]',
+    )
+
+    parser = add(
+        inspect,
+        "maillab inspect",
+        json='{"name", "topology", "owner", "net", "hosts": [{"name", "fqdn", "addresses", '
+        '"state": "running|paused|exited|...", "faults": [FAULT]}]}',
+    )
+    parser.add_argument("lab", metavar="LAB", nargs="?", default="", help=LAB)
+
+    parser = add(
+        down,
+        "maillab down standalone",
+        details="A test run's lab must be given by its full name.",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("lab", metavar="LAB", nargs="?", default="", help=LAB)
+    which.add_argument(
+        "--all", action="store_true", help="remove all labs that were brought up by hand"
+    )
+
+    parser = add(
+        shell,
+        "maillab shell primary -- postconf -n",
+        details="Exits with the command's exit status. Without a terminal, the shell reads\n"
+        "commands from standard input.",
+    )
+    parser.usage = "maillab shell [-h] [--lab LAB] [--agent] HOST [-- COMMAND ...]"
+    parser.add_argument("host", metavar="HOST", help="a host of the lab, such as mail")
+    parser.add_argument(
+        "--agent",
+        action="store_true",
+        help="enter the agent, which owns the host's network, instead of Postfix",
+    )
+    add_lab(parser)
+
+    parser = add(logs, "maillab logs all --follow")
+    parser.add_argument(
+        "host",
+        metavar="HOST",
+        help="a host of the lab, or 'all': every host, by time, its name on each line",
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
+    add_lab(parser)
+
+    parser = add(
+        sweep,
+        "maillab sweep",
+        json='{"removed": [name]}',
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="remove every lab, also of running tests, of other machines and by hand",
+    )
+
+
+def choose(wanted: str, *, of_runs: bool = True) -> Project:
+    """Return the lab that a user means: by name, topology, part of a name, or the only one.
+
+    Labs started by hand come first; without a name there must be only one of them. Labs of
+    runs match by their full name only, unless ``of_runs``. Raise UnknownName, or BadInput if
+    several labs match.
     """
     labs = compose.projects()
     if wanted in labs:
         return labs[wanted]
-    by_hand = {name: one for name, one in labs.items() if compose.owner_of(name) == HAND}
+    by_hand = {name: lab for name, lab in labs.items() if lab.owner == HAND}
     if wanted:
-        others = {name: one for name, one in labs.items() if of_runs or not compose.owner_of(name)}
+        others = {name: lab for name, lab in labs.items() if of_runs or not lab.owner}
         found = next(filter(None, (_matching(wanted, some) for some in (by_hand, others))), [])
     else:
         found = list(by_hand.values())
     if len(found) == 1:
         return found[0]
-    names = ", ".join(sorted(one.name for one in found))
+    names = ", ".join(sorted(lab.name for lab in found))
     if found:
-        raise BadInput(f"several labs{wanted and f' fit {wanted!r}'}, name one: {names}")
+        raise BadInput(f"several labs{wanted and f' match {wanted!r}'} (choose from {names})")
     if wanted:
         raise UnknownName.among("lab", wanted, sorted(labs))
     raise UnknownName(
-        "no lab was brought up by hand: bring one up with 'maillab up TOPOLOGY'"
-        + (f", or name one of: {', '.join(sorted(labs))}" if labs else "")
+        "no lab was brought up by hand: run 'maillab up TOPOLOGY'"
+        + (f", or choose from {', '.join(sorted(labs))}" if labs else "")
     )
 
 
 def _matching(wanted: str, labs: dict[str, Project]) -> list[Project]:
-    models_it = [one for one in labs.values() if one.file.stem == wanted]
-    return models_it or [one for name, one in labs.items() if wanted in name]
+    models_it = [lab for lab in labs.values() if lab.file.stem == wanted]
+    return models_it or [lab for name, lab in labs.items() if wanted in name]
 
 
 def site_of(project: Project) -> Topology:
-    """What the lab models.
+    """Return the topology of a lab.
 
-    Raises BadInput when its Compose file is elsewhere, LabError when a container is gone.
+    Raise BadInput if its Compose file is not here, LabError if a container is gone.
     """
     if not project.file.is_file():
-        raise BadInput(f"{project.name}: its file {project.file} is not on this machine")
+        raise BadInput(f"{project.name}: its Compose file {project.file} is not on this machine")
     site = topology.load(str(project.file))
     services = {role.agent_service for role in site.roles.values()}
-    services |= {role.name for role in site.roles.values() if role.has_mail}
+    services |= {role.name for role in site.roles.values() if role.has_server}
     gone = services - set(project.containers)
     if gone:
-        raise LabError(f"{project.name} lacks {', '.join(sorted(gone))}; see 'maillab down'")
+        raise LabError(
+            f"{project.name} has lost {', '.join(sorted(gone))}; remove the lab with 'maillab down'"
+        )
     return site
 
 
 def _service(role: Role, *, agent: bool = False) -> str:
-    return role.name if role.has_mail and not agent else role.agent_service
+    return role.agent_service if agent else role.service
 
 
 def up(arguments: Namespace) -> int:
-    """Bring up a lab by hand."""
+    """Start a lab by hand."""
     site = topology.load(arguments.topology)
-    running = lab.start(site, arguments.postfix or VERSION_DEFAULT, by_hand=True)
+    labs = Labs(keep_max=1)
     try:
-        found = " and ".join(
-            sorted({host.version for host in running.mail_hosts if host.mta == "Postfix"})
-        )
+        running = labs.get(site, arguments.postfix or VERSION_DEFAULT)
+        found = " and ".join(sorted({host.version for host in running.postfix_hosts}))
+        labs.release(running)
     finally:
-        running.detach()
+        labs.close()
     name, net = running.project.name, f"{running.project.net}.0/24"
     hosts = [
         {
@@ -118,8 +200,8 @@ def up(arguments: Namespace) -> int:
         ],
         indent="  ",
     )
-    one = next(iter(site.roles))
-    print(f"\nenter a host    maillab shell {one} --lab {name}")
+    first = next(iter(site.roles))
+    print(f"\nenter a host    maillab shell {first} --lab {name}")
     print(f"remove the lab  maillab down {name}")
     return 0
 
@@ -127,47 +209,106 @@ def up(arguments: Namespace) -> int:
 def ps(arguments: Namespace) -> int:
     """List the labs in the engine."""
     with engine_errors("looking for labs"):
-        containers = connect().api.containers(all=True, filters={"label": _PROJECT_LABEL})
+        containers = connect().api.containers(all=True, filters={"label": PROJECT_LABEL})
     counts = Counter(
-        (entry["Labels"][_PROJECT_LABEL], entry["State"] == "running") for entry in containers
+        (entry["Labels"][PROJECT_LABEL], entry["State"] == "running")
+        for entry in containers
+        if not is_beside(entry["Labels"])
     )
-    labs = [
+    labs: list[dict[str, object]] = [
         {
             "name": name,
-            "topology": one.file.stem,
-            "owner": _owner(name),
-            "net": f"{one.net}.0/24",
+            "topology": lab.file.stem,
+            "owner": _owner(lab),
+            "net": f"{lab.net}.0/24",
             "running": counts[name, True],
             "containers": counts[name, True] + counts[name, False],
+            "faults": _faults(lab, containers),
         }
-        for name, one in sorted(compose.projects().items())
+        for name, lab in sorted(compose.projects().items())
     ]
     if arguments.json:
         print_json(labs)
         return 0
-    head = ("LAB", "TOPOLOGY", "OWNER", "NET", "RUNNING")
+    head = ("LAB", "TOPOLOGY", "OWNER", "NET", "RUNNING", "FAULTS")
     rows = [
         (
-            *(one["name"], one["topology"], _OWNERS[str(one["owner"])], one["net"]),
-            f"{one['running']} of {one['containers']}",
+            *(lab["name"], lab["topology"], _OWNERS[str(lab["owner"])], lab["net"]),
+            f"{lab['running']} of {lab['containers']}",
+            ", ".join(cast("list[str]", lab["faults"])),
         )
-        for one in labs
+        for lab in labs
     ]
     print_table([head, *rows])
     return 0
 
 
-def _owner(project: str) -> str:
-    owner = compose.owner_of(project)
-    if owner in ("", HAND):
-        return owner or "compose"
-    return {True: "dead run", False: "run", None: "elsewhere"}[compose.is_dead(owner)]
+def _faults(project: Project, containers: list[dict[str, Any]]) -> list[str]:
+    """Return the faults by hand in a lab; those of a run belong to its scenarios."""
+    if project.owner not in ("", HAND):
+        return []
+    agents = {
+        entry["Labels"][SERVICE_LABEL]: entry["Id"]
+        for entry in containers
+        if entry["Labels"][PROJECT_LABEL] == project.name
+        and entry["Labels"].get(SERVICE_LABEL, "").endswith(_AGENT)
+    }
+    return [
+        f"{fault} on {name.removesuffix(_AGENT)}"
+        for name, agent in sorted(agents.items())
+        for fault in container.faults(agent)
+    ]
+
+
+def inspect(arguments: Namespace) -> int:
+    """Show the current state of one lab."""
+    project = choose(arguments.lab)
+    site = site_of(project)
+    ids = project.containers
+    hosts: list[dict[str, object]] = [
+        {
+            "name": role.name,
+            "fqdn": role.fqdn,
+            "addresses": role.addresses(project.net),
+            "state": container.state(ids[_service(role)])["Status"],
+            "faults": container.faults(ids[role.agent_service]),
+        }
+        for role in site.roles.values()
+    ]
+    owner, net = _owner(project), f"{project.net}.0/24"
+    if arguments.json:
+        print_json(
+            {"name": project.name, "topology": site.name, "owner": owner, "net": net,
+             "hosts": hosts}
+        )  # fmt: skip
+        return 0
+    print(f"{project.name}: {site.name}, {_OWNERS[owner]}, {net}\n")
+    print_table(
+        [("HOST", "NAME", "ADDRESSES", "STATE", "FAULTS")]
+        + [
+            (
+                str(host["name"]),
+                str(host["fqdn"]),
+                ", ".join(cast("list[str]", host["addresses"])),
+                str(host["state"]),
+                ", ".join(cast("list[str]", host["faults"])),
+            )
+            for host in hosts
+        ]
+    )
+    return 0
+
+
+def _owner(project: Project) -> str:
+    if project.owner in ("", HAND):
+        return project.owner or "compose"
+    return {True: "dead run", False: "run", None: "elsewhere"}[compose.is_dead(project.owner)]
 
 
 def down(arguments: Namespace) -> int:
-    """Remove a lab, or all that were brought up by hand."""
+    """Remove a lab, or all that were started by hand."""
     if arguments.all:
-        names = [name for name in compose.projects() if compose.owner_of(name) == HAND]
+        names = [name for name, lab in compose.projects().items() if lab.owner == HAND]
     else:
         names = [choose(arguments.lab, of_runs=False).name]
     for name in names:
@@ -177,7 +318,7 @@ def down(arguments: Namespace) -> int:
 
 
 def sweep(arguments: Namespace) -> int:
-    """Remove what dead owners left, or everything."""
+    """Remove the labs of dead owners, or all labs."""
     removed = compose.sweep(everything=arguments.all)
     if arguments.json:
         print_json({"removed": removed})
@@ -187,12 +328,12 @@ def sweep(arguments: Namespace) -> int:
 
 
 def shell(arguments: Namespace) -> int:
-    """Enter a host, or run one command there; returns its exit status."""
+    """Enter a host, or run one command there; return its exit status."""
     project = choose(arguments.lab)
     role = site_of(project).role(arguments.host)
     service = _service(role, agent=arguments.agent)
     terminal = [] if sys.stdin.isatty() and sys.stdout.isatty() else ["-T"]
-    # Compose and not docker exec: it is there even where the docker command is not.
+    # Compose and not docker exec: it works even without the docker command.
     return subprocess.call(
         [
             *(*compose.compose_command(), "--project-name", project.name),
@@ -202,7 +343,7 @@ def shell(arguments: Namespace) -> int:
 
 
 def logs(arguments: Namespace) -> int:
-    """Print what hosts logged, by time; go on with what comes if asked to."""
+    """Print the hosts' logs by time; with --follow, continue with new lines."""
     project = choose(arguments.lab)
     site = site_of(project)
     together = arguments.host == "all"
@@ -213,11 +354,7 @@ def logs(arguments: Namespace) -> int:
     def show(host: str, text: str) -> None:
         print(f"{host}: {text}" if together else text, flush=arguments.follow)
 
-    past = [
-        (stamp, host, text)
-        for host, container in containers.items()
-        for stamp, text in _log(container)
-    ]
+    past = [(stamp, host, text) for host, id_ in containers.items() for stamp, text in _log(id_)]
     past.sort(key=itemgetter(0))
     for _, host, text in past:
         show(host, text)
@@ -228,11 +365,11 @@ def logs(arguments: Namespace) -> int:
     return 0
 
 
-def _log(container: str, *, follow: bool = False) -> Iterator[tuple[str, str]]:
-    """A container's log lines, each with the engine's time for it (RFC 3339)."""
+def _log(id_: str, *, follow: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield a container's log lines, each with the engine's time (RFC 3339)."""
     pending = b""
     with engine_errors("reading logs"):
-        for chunk in connect().api.logs(container, stream=True, follow=follow, timestamps=True):
+        for chunk in connect().api.logs(id_, stream=True, follow=follow, timestamps=True):
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
                 stamp, _, text = line.decode(errors="backslashreplace").partition(" ")
@@ -240,19 +377,19 @@ def _log(container: str, *, follow: bool = False) -> Iterator[tuple[str, str]]:
 
 
 def _coming(containers: dict[str, str], seen: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Lines after those seen, as they come, until every container has stopped."""
+    """Yield new log lines as they arrive, until every container has stopped."""
     came: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
 
-    def follow(host: str, container: str) -> None:
-        # The engine's going away ends a log like its container's end.
+    def follow(host: str, id_: str) -> None:
+        # A log also ends if the engine goes away.
         with contextlib.suppress(MaillabError):
-            for stamp, text in _log(container, follow=True):
+            for stamp, text in _log(id_, follow=True):
                 if stamp > seen.get(host, ""):
                     came.put((host, text))
         came.put(None)
 
-    for host, container in containers.items():
-        threading.Thread(target=follow, args=(host, container), daemon=True).start()
+    for followed in containers.items():
+        threading.Thread(target=follow, args=followed, daemon=True).start()
     for _ in containers:
         while line := came.get():
             yield line

@@ -7,38 +7,93 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from maillab import lab
+from maillab.cli.arguments import Add, add_lab, size
 from maillab.cli.labs import choose, site_of
 from maillab.cli.output import print_json
 from maillab.errors import BadInput, UnknownName
-from maillab.history import Leg
-from maillab.journeys import Journeys
-from maillab.lab import Lab
-from maillab.postfix import MailHost
+from maillab.hosts.mailserver import MailServer
+from maillab.lab import lab
+from maillab.lab.lab import Lab
+from maillab.mail.leg import Leg
+from maillab.mail.tracing import Journeys
+
+
+def register(add: Add) -> None:
+    """Declare the commands of this family and their arguments."""
+    parser = add(
+        queue,
+        "maillab queue mail",
+        json='[{"queue", "queue_id", "sender", "size", "recipients", "reasons"}]',
+    )
+    parser.add_argument("host", metavar="HOST", help="a mail host of the lab")
+    add_lab(parser)
+
+    parser = add(
+        send,
+        "maillab send --from-host mail --to joe@example.net --wait",
+        details="Uses the host's sendmail(1), or SMTP with --server.\n"
+        "Exits with 1 if the message was not acknowledged.",
+        json='{"message_id", "outcome": "acknowledged|refused|unknown", "code", "dsn", "reply", '
+        '"accepted", "rejections": [{"recipient", "code", "dsn", "reply"}], "journey"}',
+    )
+    parser.add_argument("--from-host", metavar="HOST", required=True, help="the sending host")
+    parser.add_argument(
+        "--to", metavar="ADDR", required=True, nargs="+", action="extend", help="recipients"
+    )
+    parser.add_argument(
+        "--sender",
+        metavar="ADDR",
+        help="envelope sender; '' for the null sender",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--user", default="bob", help="user that runs sendmail (default: bob)")
+    how.add_argument("--server", metavar="HOST", help="speak SMTP to this host's port 25")
+    parser.add_argument("--subject", default="probe", help="subject (default: probe)")
+    parser.add_argument(
+        "--body", default="", help="text of the message (default: one generated line)"
+    )
+    parser.add_argument(
+        "--size-bytes", type=size, default=0, metavar="N", help="pad the message to N bytes"
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until the mail settles, then print its journey"
+    )
+    add_lab(parser)
+
+    parser = add(
+        trace,
+        "maillab trace 4F21433",
+        details="Starts at the original message; includes forwarded copies and bounces.",
+        json='[{"host", "queue_id", "message_id", "sender", "size", "state": '
+        '"alive|removed|deleted|requeued", "waits", "from": {"host", "queue_id", "how"} or null, '
+        '"attempts": [{"to", "orig_to", "status", "dsn", "relay", "reply"}]}]',
+    )
+    parser.add_argument("message", metavar="MESSAGE", help="a Message-ID or a queue id")
+    add_lab(parser)
 
 
 @contextlib.contextmanager
-def _lab(name: str, *hosts: str, read_log: bool = False) -> Iterator[Lab]:
-    """The lab for the length of a block; raises UnknownName for hosts it lacks.
+def _lab(name: str, *hosts: str, follow: bool = False) -> Iterator[Lab]:
+    """Return the lab for a block; raise UnknownName for hosts that it lacks.
 
-    Reading the whole log needs every host in working order, the rest does not.
+    Following all logs from now on needs every host to work; the rest does not.
     """
     project = choose(name)
     site = site_of(project)
     for host in hosts:
         site.role(host)
-    attached = lab.attach(project) if read_log else Lab(site, project, version="")
+    attached = lab.attach(project) if follow else lab.look_into(site, project)
     try:
         yield attached
     finally:
         attached.detach()
 
 
-def _mail_host(running: Lab, name: str, otherwise: str = "") -> MailHost:
+def _mail_host(running: Lab, name: str, otherwise: str = "") -> MailServer:
     host = running.hosts[name]
-    if not isinstance(host, MailHost):
+    if not isinstance(host, MailServer):
         known = ", ".join(other.name for other in running.mail_hosts)
-        raise BadInput(f"{name} runs no Postfix{otherwise}; these do: {known}")
+        raise BadInput(f"{name} runs no Postfix{otherwise} (choose from {known})")
     return host
 
 
@@ -54,9 +109,9 @@ def queue(arguments: Namespace) -> int:
 
 
 def send(arguments: Namespace) -> int:
-    """Send a message; returns 0 when it was acknowledged."""
+    """Send a message; return 0 if it was acknowledged."""
     hosts = filter(None, (arguments.from_host, arguments.server))
-    with _lab(arguments.lab, *hosts, read_log=arguments.wait) as running:
+    with _lab(arguments.lab, *hosts, follow=arguments.wait) as running:
         what = {
             "sender": arguments.sender,
             "subject": arguments.subject,
@@ -65,9 +120,11 @@ def send(arguments: Namespace) -> int:
         }
         if arguments.server:
             server = _mail_host(running, arguments.server)
-            mail = running.hosts[arguments.from_host].submit(arguments.to, server=server, **what)
+            mail = running.hosts[arguments.from_host].smtp(arguments.to, server=server, **what)
         else:
-            host = _mail_host(running, arguments.from_host, ", so name a --server")
+            host = _mail_host(
+                running, arguments.from_host, "; add --server, or send from a mail host"
+            )
             mail = host.send(arguments.to, user=arguments.user, **what)
         if arguments.wait:
             running.settle(mail)
@@ -83,7 +140,9 @@ def send(arguments: Namespace) -> int:
                 "dsn": sent.dsn,
                 "reply": sent.reply,
                 "accepted": sent.accepted,
-                "rejections": [dict(zip(keys, one, strict=True)) for one in sent.rejections],
+                "rejections": [
+                    dict(zip(keys, rejection, strict=True)) for rejection in sent.rejections
+                ],
                 "journey": journey,
             }
         )
@@ -97,10 +156,10 @@ def send(arguments: Namespace) -> int:
 
 
 def trace(arguments: Namespace) -> int:
-    """Print the legs of a message from where it began."""
+    """Print the legs of a message from its beginning."""
     wanted = arguments.message
-    with _lab(arguments.lab, read_log=True) as running:
-        legs = Journeys(running.record.history()).legs
+    with _lab(arguments.lab, follow=True) as running:
+        legs = Journeys(running.history_of(wanted)).legs
         name = running.project.name
     meant = (wanted, f"<{wanted}>")
     roots = list(
@@ -111,14 +170,14 @@ def trace(arguments: Namespace) -> int:
     if not roots:
         raise UnknownName(f"no message {wanted!r} in the logs of {name}; see 'maillab logs all'")
     if arguments.json:
-        told: dict[Leg, dict[str, object]] = {}
+        rows: dict[Leg, dict[str, object]] = {}
         for root in roots:
-            _tell(root, None, told)
-        print_json(list(told.values()))
+            _tell(root, None, rows)
+        print_json(list(rows.values()))
         return 0
     for root in roots:
         print(f"message {root.message_id or 'without Message-ID'}, from <{root.sender}>")
-        print("\n".join(root.tell("  ")))
+        print("\n".join(root.describe("  ")))
     return 0
 
 
@@ -128,11 +187,11 @@ def _root(leg: Leg) -> Leg:
     return leg
 
 
-def _tell(leg: Leg, came: dict[str, str] | None, told: dict[Leg, dict[str, object]]) -> None:
-    """Add a leg and what came of it, each once, in the order of the text."""
-    if leg in told:
+def _tell(leg: Leg, came: dict[str, str] | None, rows: dict[Leg, dict[str, object]]) -> None:
+    """Add a leg and its continuations, each once, in the order of the text."""
+    if leg in rows:
         return
-    told[leg] = {
+    rows[leg] = {
         "host": leg.host,
         "queue_id": leg.queue_id,
         "message_id": leg.message_id,
@@ -151,4 +210,4 @@ def _tell(leg: Leg, came: dict[str, str] | None, told: dict[Leg, dict[str, objec
     }
     for edge in leg.edges:
         how = f"{edge.kind} notice" if edge.notice else edge.kind
-        _tell(edge.leg, {"host": leg.host, "queue_id": leg.queue_id, "how": how}, told)
+        _tell(edge.leg, {"host": leg.host, "queue_id": leg.queue_id, "how": how}, rows)

@@ -1,4 +1,4 @@
-"""The two forms of an answer: a table for people, JSON for programs."""
+"""The two forms of output: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def print_json(answer: object) -> None:
-    """Print an answer for programs."""
+    """Print JSON for programs."""
     print(json.dumps(answer, indent=2))
 
 

@@ -8,45 +8,99 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from maillab import topology
+from maillab.cli.arguments import Add
 from maillab.cli.output import print_json, print_table
 from maillab.engine import images
 from maillab.engine.images import SUITES, VERSION_DEFAULT
 from maillab.errors import BadInput
-from maillab.lab import Lab
-from maillab.labs import Labs
-from maillab.postfix import MailHost
+from maillab.hosts.postfix import PostfixHost
+from maillab.lab.lab import Lab
+from maillab.lab.pool import Labs
 from maillab.repro import plan, play, report
 from maillab.repro.plan import Plan
 from maillab.repro.play import Outcome
 from maillab.repro.report import Fate, Report
+from maillab.site import topology
+from maillab.site.versions import Version
 
 _DIFFERS = 3
 _TOPOLOGY_DEFAULT = "standalone"
 _STANDARD_INPUT = "-"
 
 
+def register(add: Add) -> None:
+    """Declare the commands of this family and their arguments."""
+    parser = add(
+        repro,
+        "maillab repro report.txt --table /etc/postfix/virtual=./virtual",
+        details="A report holds 'postconf -n', master.cf entries and log lines, in any order,\n"
+        "quoted or not. Names and addresses are mapped to the lab's own. Settings that the\n"
+        "lab cannot provide are left out and listed. Remote servers give the replies of the\n"
+        "report. Exits with 3 if the outcome differs from the report.",
+        json='{"postfix": {"reported", "here"}, "mapped", "left_out", "recipients": [{"recipient", '
+        '"same", "reported": {"status", "dsn", "relay", "reply", "code"}, "here"}], "settled", '
+        '"journey"}',
+    )
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="files of the report; '-' or none for standard input",
+    )
+    parser.add_argument(
+        "--topology",
+        metavar="NAME",
+        help="topology (default: that of the issue form, else standalone)",
+    )
+    parser.add_argument(
+        "--host",
+        metavar="HOST",
+        default="",
+        help="host that the report is about (default: the first with Postfix)",
+    )
+    parser.add_argument(
+        "--postfix",
+        metavar="VERSION",
+        help="Postfix version (default: the nearest to the report's)",
+    )
+    parser.add_argument(
+        "--table", metavar="PATH=FILE", action="append", default=[],
+        help="content of a lookup table that main.cf names; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from", dest="sender", metavar="ADDR", help="envelope sender; '' for the null sender"
+    )
+    parser.add_argument("--to", metavar="ADDR", nargs="+", default=[], help="recipients")
+    parser.add_argument(
+        "--allow-commands",
+        action="store_true",
+        help="run the commands that its configuration names",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the lab running afterwards")
+
+
 def repro(arguments: Namespace) -> int:
-    """Read a report, play it, and print what happened beside what was reported."""
+    """Read a report, try it in a lab, and print both results side by side."""
     reported = report.read(_text(arguments.files))
-    if not (reported.fates or arguments.to):
-        raise BadInput("the log lines name no recipient; say to whom with --to")
+    plan.check(reported, arguments.to or [fate.recipient for fate in reported.fates])
     for option, addresses in (("--to", arguments.to), ("--from", [arguments.sender or "none"])):
         for address in addresses:
             if not address or not address.isprintable():
-                raise BadInput(f"{option} {address!r}: not an address; write user@domain")
+                raise BadInput(
+                    f"{option} must be an address such as user@example.com, not {address!r}"
+                )
     tables = _tables(arguments.table)
     site = topology.load(arguments.topology or _of_the_form(reported))
-    name = arguments.host or next(iter(site.mail_hosts)).name
+    name = arguments.host or next(iter(site.postfix_hosts)).name
     if not site.role(name).has_postfix:
-        raise BadInput(f"{name} runs no Postfix; name one that does with --host")
+        raise BadInput(f"--host must be a host with Postfix, not {name}")
     version = arguments.postfix or nearest(reported.version)
     images.postfix(version)
-    labs = Labs(keep_max=1, by_hand=arguments.keep)
+    labs = Labs(keep_max=1)
     try:
         running = labs.get(site, version)
         host = running.hosts[name]
-        assert isinstance(host, MailHost)  # noqa: S101  # the role has Postfix
+        assert isinstance(host, PostfixHost)  # noqa: S101  # the role has Postfix
         scene = play.scene_of(running, host)
         planned = plan.make(
             reported,
@@ -77,8 +131,8 @@ def _of_the_form(reported: Report) -> str:
         return reported.topology
     if reported.topology:
         print(
-            f"the form's topology {reported.topology!r} is none of "
-            f"{', '.join(topology.names())}; tried in {_TOPOLOGY_DEFAULT}, see --topology",
+            f"the form's topology {reported.topology!r} is unknown (choose from "
+            f"{', '.join(topology.names())}); using {_TOPOLOGY_DEFAULT}, see --topology",
             file=sys.stderr,
         )
     return _TOPOLOGY_DEFAULT
@@ -100,12 +154,12 @@ def _text(files: list[str]) -> str:
         else:
             raw = _content(name)
         if b"\0" in raw:
-            raise BadInput(f"{name}: not a text (byte {raw.index(0)} is NUL)")
+            raise BadInput(f"{name}: not text (byte {raw.index(0)} is NUL)")
         try:
             parts.append(raw.decode())
         except UnicodeDecodeError as error:
             raise BadInput(
-                f"{name}: not text in UTF-8 (byte {error.start}); save it as such"
+                f"{name}: not UTF-8 (byte {error.start}); save the file as UTF-8"
             ) from error
     return "\n\n".join(parts)
 
@@ -119,24 +173,31 @@ def _content(name: str) -> bytes:
 
 def _tables(given: list[str]) -> Mapping[str, str]:
     tables = {}
-    for one in given:
-        path, equals, file = one.partition("=")
+    for option in given:
+        path, equals, file = option.partition("=")
         if not (path and equals and file):
-            raise BadInput(f"--table {one}: write it as /etc/postfix/virtual=./virtual")
+            raise BadInput(
+                f"--table must be PATH=FILE, such as /etc/postfix/virtual=./virtual, not {option!r}"
+            )
         tables[path] = _content(file).decode(errors="backslashreplace")
     return tables
 
 
 def nearest(wanted: str) -> str:
-    """The version we have that comes nearest, the newer one of two."""
-    numbers = wanted.split(".")
-    if len(numbers) < 2 or not all(one.isdecimal() for one in numbers[:2]):  # noqa: PLR2004  # major.minor
+    """Return the nearest version that maillab has; of two equally near ones, the newer."""
+    try:
+        asked = Version(wanted)
+    except BadInput:
         return VERSION_DEFAULT
-    major, minor = (int(one) for one in numbers[:2])
 
-    def far(version: str) -> tuple[int, int]:
-        ours = [int(one) for one in version.split(".")]
-        return abs((ours[0] - major) * 100 + ours[1] - minor), -ours[1]
+    def far(name: str) -> tuple[int, int, int]:
+        ours = Version(name)
+        (major, minor), (asked_major, asked_minor) = ours.series, asked.series
+        distance = abs((major - asked_major) * 100 + minor - asked_minor)
+        # A full version stands for itself and older releases, a series for its newest.
+        is_full, has_patch_level = bool(ours.numbers[2:]), bool(asked.numbers[2:])
+        rank = 1 if not is_full else 0 if has_patch_level and asked <= ours else 2
+        return distance, -minor, rank
 
     return min(SUITES, key=far)
 
@@ -144,8 +205,8 @@ def nearest(wanted: str) -> str:
 def _told(
     reported: Report, planned: Plan, outcome: Outcome, differs: list[str], version: str
 ) -> dict[str, object]:
-    def fate(one: Fate | None) -> object:
-        return asdict(one) if one else None
+    def fate(status: Fate | None) -> object:
+        return asdict(status) if status else None
 
     return {
         "postfix": {"reported": reported.version, "here": version},
@@ -168,9 +229,13 @@ def _told(
 def _show(
     reported: Report, planned: Plan, outcome: Outcome, differs: list[str], where: str
 ) -> None:
-    version = reported.version or "an unknown version"
-    print(f"reported of {version}, {len(reported.settings)} settings, {reported.lines} log lines")
-    print(f"tried with {where}")
+    version = f"Postfix {reported.version or 'of unknown version'}"
+    settings, logged = len(reported.settings), reported.lines
+    print(
+        f"report: {version}, {settings} setting{'s'[: settings != 1]}, "
+        f"{logged} log line{'s'[: logged != 1]}"
+    )
+    print(f"lab: {where}")
     for title, lines in (
         ("mapped", planned.mapped + outcome.mapped),
         ("left out", planned.left_out + outcome.left_out),
@@ -180,22 +245,22 @@ def _show(
             for line in lines:
                 print(f"  {line}")
     for recipient in planned.recipients:
-        told = planned.reported.get(recipient)
-        verdict = "nothing was reported of it" if told is None else "the same"
+        reported_fate = planned.reported.get(recipient)
+        verdict = "not in the report" if reported_fate is None else "the same"
         print(f"\n{recipient}: {'DIFFERENT' if recipient in differs else verdict}")
-        rows = [("reported", told), ("here", outcome.fates.get(recipient))]
+        rows = [("reported", reported_fate), ("here", outcome.fates.get(recipient))]
         print_table(
-            [(when, *_words(one)) for when, one in rows if one is not None or when == "here"],
+            [(when, *_words(fate)) for when, fate in rows if fate is not None or when == "here"],
             indent="  ",
         )
     if not outcome.settled:
-        print("\nit has not come to rest; this is how far it got")
+        print("\nthe mail did not settle; this is its state so far")
     print(f"\n{outcome.journey.rstrip()}")
 
 
-def _words(one: Fate | None) -> tuple[str, str]:
-    if one is None:
+def _words(fate: Fate | None) -> tuple[str, str]:
+    if fate is None:
         return "nothing", ""
-    how = " ".join(filter(None, (one.status, str(one.code or ""), one.dsn)))
-    via = f"relay {one.relay}: " if one.relay else ""
-    return how, f"{via}{one.reply}"
+    how = " ".join(filter(None, (fate.status, str(fate.code or ""), fate.dsn)))
+    via = f"relay {fate.relay}: " if fate.relay else ""
+    return how, f"{via}{fate.reply}"
