@@ -1,37 +1,44 @@
 """Turn one topology's names into NSD's zones.
 
-``/etc/nsd/lab.zone`` holds one section a domain, each begun by ``$ORIGIN``. A
-section becomes a zone of its own; reverse zones follow from the A records, but
-for addresses that have a PTR of their own. The root zone is empty, so that any
-other name gets NXDOMAIN.
+``/etc/nsd/lab.zone`` has one section per domain, which starts with ``$ORIGIN``. Each
+section becomes a zone. Reverse zones are derived from the A records, except for addresses
+with a PTR record of their own. The root zone is empty, so that every other name gets
+NXDOMAIN.
+
+A section may name a file of records that another container makes at its start, such as a key:
+``$INCLUDE /etc/nsd/published/FILE``. The zones wait for it.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 SOURCE = Path("/etc/nsd/lab.zone")
 ZONES = Path("/etc/nsd/zones")
 HEAD = "$TTL 60\n@ SOA ns.lab. hostmaster.lab. 1 60 60 60 1\n@ NS ns.lab.\n"
+INCLUDED_WITHIN_S = 60.0
+LOOK_AGAIN_S = 0.01
+INCLUDE = re.compile(r"(?m)^\$INCLUDE\s+(\S+)")
 RECORD = re.compile(r"(?m)^(?P<name>[^\s;]+)[ \t]+(?P<type>A|PTR)[ \t]+(?P<data>[^\s;]+)")
 
 
 def sections(text: str) -> dict[str, str]:
-    """The records of each domain, by its name with the final dot."""
+    """Return the records of each domain, by its name with the final dot."""
     parts = re.split(r"(?m)^\$ORIGIN\s+(\S+)\s*$", text)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def full(name: str, origin: str) -> str:
-    """A name of a zone with nothing left out, as RFC 1035 section 5.1 has it."""
+    """Return a zone's name in full, as defined in RFC 1035 section 5.1."""
     if name == "@":
         return origin
     return name if name.endswith(".") else f"{name}.{origin.lstrip('.')}"
 
 
 def with_reverse(zones: dict[str, str]) -> dict[str, str]:
-    """The same zones, and a reverse zone for each /24 that an A record is in."""
+    """Return the same zones, and a reverse zone for each /24 that contains an A record."""
     everything = dict(zones)
     for origin, text in zones.items():
         for name, kind, data in RECORD.findall(text):
@@ -46,9 +53,24 @@ def with_reverse(zones: dict[str, str]) -> dict[str, str]:
     return everything
 
 
+def wait_for_included(text: str) -> None:
+    """Wait until each file that the zones include is there; raise SystemExit if one is not."""
+    until = time.monotonic() + INCLUDED_WITHIN_S
+    for file in INCLUDE.findall(text):
+        while not Path(file).exists():
+            if time.monotonic() > until:
+                raise SystemExit(
+                    f"{SOURCE} includes {file}, which no container made within "
+                    f"{INCLUDED_WITHIN_S:g} s; see the log of the one that should"
+                )
+            time.sleep(LOOK_AGAIN_S)
+
+
 def main() -> None:
     """Write the zone files and nsd.conf."""
-    zones = with_reverse(sections(SOURCE.read_text()))
+    source = SOURCE.read_text()
+    wait_for_included(source)
+    zones = with_reverse(sections(source))
     zones.setdefault(".", "")
     zones.setdefault("lab.", "ns A 127.0.0.1\n")
     ZONES.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-# Makes the image's Postfix ready to start: version, configuration, users, maps.
+# Prepares the image's Postfix for its start: version, configuration, users, maps.
 version=$1
 found=$(postconf -h mail_version)
 case $found in
@@ -6,11 +6,12 @@ case $found in
   *) echo "This Debian suite now has Postfix $found, not $version." >&2; exit 1 ;;
 esac
 
+sh -eu /opt/maillab/as-installed.sh
 cp /opt/maillab/main.cf /etc/postfix/main.cf
 [ "$version" = 3.5 ] && postconf -e compatibility_level=2
-# A chroot is what one FAQ entry is about; Debian up to 12 has it everywhere.
+# Debian up to 12 runs services in a chroot. Here only the scenarios of one FAQ entry do.
 postconf -F '*/*/chroot=n'
-# In a local table no program of the lab is told of mail by root's cron or the like.
+# The local table only: the built-in default may add a NIS map (postconf(5) alias_maps).
 database=$(postconf -h default_database_type)
 postconf -e "alias_maps = $database:/etc/aliases" "alias_database = $database:/etc/aliases"
 printf 'postmaster: root\n' >/etc/aliases
@@ -18,11 +19,13 @@ for user in alice bob carol dave joe; do
   useradd --create-home --shell /bin/sh "$user"
 done
 newaliases
-# Where the lab's clock finds it, whatever the architecture.
+# The lab's clock expects the library here, on every architecture.
 ln -s /usr/lib/*/faketime/libfaketime.so.1 /opt/maillab/libfaketime.so.1
-# The list that configure() checks against, since asking postconf takes longer.
+# The list that configure() checks against, since running postconf(1) takes longer.
 postconf -d 2>/dev/null | sed 's/ =.*//' >/opt/maillab/parameters
 postfix check
 rm -f /var/log/mail.log
-# The queue is a volume in memory, which comes up empty.
+# The queue is a volume in memory, which is empty at the start.
 tar -C /var/spool/postfix -cf /opt/maillab/queue.tar .
+# The harness that builds the image reads this line.
+dpkg-query -W -f 'maillab: installed ${Version}\n' postfix

@@ -1,0 +1,119 @@
+"""Operations of the name server: publish records, as a domain's administrator does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import dns.asyncquery
+import dns.exception
+import dns.message
+import dns.name
+import dns.rdataset
+import dns.rdtypes.ANY.SOA
+import dns.zone
+
+import running
+import snapshot
+from operations import setting
+from zones import ZONES
+
+# No resolver may keep a published record: the next one may differ.
+TTL_S = 0
+LOADED_WITHIN_S = 10.0
+ASKED_WITHIN_S = 1.0
+LOOK_AGAIN_S = 0.005
+
+
+def file_of(origin: dns.name.Name) -> Path:
+    """Return the file of a zone, see zones.py."""
+    text = origin.to_text()
+    return ZONES / ("root.zone" if text == "." else f"{text}zone")
+
+
+def zone_of(name: dns.name.Name) -> dns.name.Name:
+    """Return the zone that has a name: the longest that the lab has."""
+    origin = name
+    while not file_of(origin).exists():
+        origin = origin.parent()
+    return origin
+
+
+def changed(
+    text: str, origin: dns.name.Name, name: dns.name.Name, rdata: List[str], kind: str
+) -> str:
+    """Return a zone's text with these records instead of the name's others of their type.
+
+    The serial number grows by one.
+    """
+    zone = dns.zone.from_text(
+        text, origin, relativize=False, allow_include=True, check_origin=False
+    )
+    zone.delete_rdataset(name, kind)
+    if rdata:
+        zone.replace_rdataset(name, dns.rdataset.from_text("IN", kind, TTL_S, *rdata))
+    soa = zone.find_rdataset(origin, "SOA")
+    new = soa[0].replace(serial=soa[0].serial + 1)
+    zone.replace_rdataset(origin, dns.rdataset.from_rdata(soa.ttl, new))
+    return str(zone.to_text(relativize=False))
+
+
+@setting()
+async def publish(name: str, kind: str, rdata: List[str]) -> Dict[str, Any]:
+    """Replace a name's records of one type; the name server answers with them on return.
+
+    ``rdata`` is as in a zone file, one text for each record; none removes them.
+    """
+    owner = dns.name.from_text(name)
+    origin = zone_of(owner)
+    file = file_of(origin)
+    file.write_text(changed(file.read_text(), origin, owner, rdata, kind))
+    await reload([origin])
+    return {}
+
+
+async def reload(origins: List[dns.name.Name]) -> None:
+    """Let NSD read its zones again; return once it answers with their serial numbers."""
+    # The first process reads them; the others are its children.
+    nsd = [pid for pid, name in running.names().items() if name.startswith("nsd")]
+    os.kill(min(nsd), signal.SIGHUP)
+    until = time.monotonic() + LOADED_WITHIN_S
+    for origin in origins:
+        zone = dns.zone.from_file(
+            str(file_of(origin)), origin, relativize=False, allow_include=True, check_origin=False
+        )
+        wanted = zone.find_rdataset(origin, "SOA")[0].serial
+        while await serial(origin) != wanted:
+            if time.monotonic() > until:
+                raise RuntimeError(f"NSD did not load {file_of(origin)}; see its log")
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def serial(origin: dns.name.Name) -> int:
+    """Return the serial number of a zone with which the name server answers, or -1."""
+    query = dns.message.make_query(origin, "SOA")
+    try:
+        answer = await dns.asyncquery.udp(query, "127.0.0.1", timeout=ASKED_WITHIN_S)
+    except (dns.exception.DNSException, OSError):
+        return -1
+    return next((int(rrset[0].serial) for rrset in answer.answer), -1)
+
+
+async def undo() -> None:
+    """Answer with the lab's own records again."""
+    old = {
+        path: kept.content
+        for path, kept in snapshot.baseline().items()
+        if Path(path).parent == ZONES and path.endswith("zone")
+    }
+    wrong = [path for path, content in old.items() if Path(path).read_bytes() != content]
+    for path in wrong:
+        Path(path).write_bytes(old[path])
+    names = (Path(path).name.removesuffix("zone") for path in wrong)
+    origins = [dns.name.from_text("." if name == "root." else name) for name in names]
+    if origins:
+        await reload(origins)
