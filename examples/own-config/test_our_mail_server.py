@@ -1,4 +1,4 @@
-"""What our mail server promises, on real Postfix with our own main.cf.
+"""Promises of our mail server, tested on real Postfix with our own main.cf.
 
 The topology "standalone" has our server (``lab.mail``, mail.example.com), a correspondent
 (``lab.remote``, with users at example.net) and an outside client (``lab.client``).
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from maillab import Lab
 from maillab.faults import Refused
-from maillab.lab import Lab
 
 pytestmark = pytest.mark.topology("standalone")
 HERE = Path(__file__).parent
@@ -43,21 +43,21 @@ def test_sales_reaches_both_who_sell(ours: Lab) -> None:
 def test_what_we_refuse_is_refused_while_the_client_waits(
     ours: Lab, to: str, dsn: str, words: str
 ) -> None:
-    """No mail of strangers, none for nobody, and so no bounces to forged senders."""
-    mail = ours.client.submit(to, server=ours.mail)
+    """No relaying and no mail for unknown users, and so no bounces to forged senders."""
+    mail = ours.client.smtp(to, server=ours.mail)
 
     assert mail.rejected(dsn=dsn, saying=words)
 
 
 def test_mail_that_is_too_big_is_refused(ours: Lab) -> None:
     """Our limit is 100000 bytes."""
-    mail = ours.client.submit("alice@example.com", server=ours.mail, size_bytes=150_000)
+    mail = ours.client.smtp("alice@example.com", server=ours.mail, size_bytes=150_000)
 
     assert mail.rejected(552, saying="message file too big")
 
 
 def test_mail_outlives_an_hour_in_which_the_other_side_is_down(ours: Lab) -> None:
-    """It waits in our queue, and nobody has to do anything."""
+    """It waits in our queue, and is sent without any further action."""
     with ours.remote.faulty(Refused()):
         mail = ours.mail.send(to="joe@example.net", user="alice")
         ours.settle(mail)
