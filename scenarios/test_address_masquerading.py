@@ -1,17 +1,20 @@
-"""Masquerading: the world sees user@domain, whatever machine the mail is from.
+"""Masquerading: the world sees user@domain, whichever machine sends the mail.
 
-The FAQ's answer, masquerade_domains on the gateway, with masquerade_exceptions
-for users that show where they are, and "!" before what is left alone, still
-works for mail that the gateway's own users send. Of mail that other machines
-bring by SMTP it rewrites only the envelope since 2.2: headers of remote clients
-are nobody's to change until local_header_rewrite_clients says so. Which
-addresses are meant has been a setting since 1.1 (masquerade_classes). Since 2.3
-smtp_generic_maps rewrites on the way out only, for any client.
+Set masquerade_domains on the gateway. List users whose machine must stay visible in
+masquerade_exceptions, and put "!" before domains that are left alone. For mail that other
+machines submit by SMTP, name these clients in local_header_rewrite_clients, or use
+smtp_generic_maps, which rewrites addresses on the way out only.
+
+Since the FAQ:
+- 1.1: masquerade_classes selects the addresses to rewrite.
+- 2.2: headers of mail from remote clients stay unchanged unless
+  local_header_rewrite_clients matches the client; only the envelope is rewritten.
+- 2.2: smtp_generic_maps.
 """
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab
 
 pytestmark = pytest.mark.topology("intranet")
 
@@ -29,7 +32,7 @@ OWN_HEADERS = "permit_inet_interfaces"
 
 @pytest.mark.faq("address-masquerading", "44-S1")
 def test_symptom_the_machines_name_goes_out(lab: Lab) -> None:
-    """The world sees an address that it can not write to: the packet filter is before it."""
+    """The recipient sees an address that the packet filter makes unreachable."""
     lab.remote.configure(smtp_connect_timeout="1s")
     lab.gateway.configure(masquerade_domains="$mydomain")
     lab.gateway.misconfigure(masquerade_domains="")
@@ -42,13 +45,13 @@ def test_symptom_the_machines_name_goes_out(lab: Lab) -> None:
 
     assert copy["From"] == f"bob@{MACHINE}"
     assert copy["Return-Path"] == f"<bob@{MACHINE}>"
-    there = f"connect to {MACHINE}[{lab.workstation.address}]:25"
-    assert reply.deferred(dsn="4.4.1", saying=f"{there}: Connection timed out")
+    reason = f"connect to {MACHINE}[{lab.workstation.address}]:25"
+    assert reply.deferred(dsn="4.4.1", saying=f"{reason}: Connection timed out")
 
 
 @pytest.mark.faq("address-masquerading", "44-S1")
 def test_cure_the_domain_stands_for_its_machines(lab: Lab) -> None:
-    """Envelope sender and the headers' addresses lose the machine; nothing else does."""
+    """The envelope sender and header addresses lose the machine; nothing else changes."""
     lab.remote.configure(smtp_connect_timeout="1s")
     lab.gateway.cure.configure(masquerade_domains="$mydomain")
 
@@ -70,7 +73,7 @@ def test_cure_the_domain_stands_for_its_machines(lab: Lab) -> None:
 @pytest.mark.faq("address-masquerading", "44-S1")
 def test_behaviour_recipients_in_the_envelope_are_not_masqueraded(lab: Lab) -> None:
     """Mail for a user of a machine still goes to that machine."""
-    lab.gateway.configure(masquerade_domains="$mydomain")
+    lab.gateway.cure.configure(masquerade_domains="$mydomain")
 
     mail = lab.gateway.send(to="carol@colleague.example.com")
     lab.settle(mail)
@@ -78,14 +81,14 @@ def test_behaviour_recipients_in_the_envelope_are_not_masqueraded(lab: Lab) -> N
     assert mail.delivered_to(lab.colleague, mailbox="carol")
     (copy,) = lab.colleague.mailbox("carol")
     assert copy["Delivered-To"] == "carol@colleague.example.com"
-    # The header is another matter.
+    # Header recipients are masqueraded.
     assert copy["To"] == "carol@example.com"
 
 
 @pytest.mark.faq("address-masquerading", "44-S2")
 @pytest.mark.parametrize("user", ["root", "ROOT", "Mailer-Daemon"])
 def test_symptom_nobody_knows_whose_root_it_is(lab: Lab, user: str) -> None:
-    """Masquerading makes one root of the roots of all machines."""
+    """Masquerading turns every machine's root into the same root address."""
     lab.gateway.configure(
         masquerade_domains="$mydomain", masquerade_exceptions="root, mailer-daemon"
     )
@@ -112,7 +115,7 @@ def test_symptom_nobody_knows_whose_root_it_is(lab: Lab, user: str) -> None:
     ],
 )
 def test_cure_some_users_and_domains_are_left_alone(lab: Lab, address: str) -> None:
-    """Users in any letter case, and the subdomains that come first with "!"."""
+    """Exceptions match users in any case, and subdomains listed first with "!"."""
     lab.gateway.configure(masquerade_domains="$mydomain")
     lab.gateway.cure.configure(
         masquerade_domains="!adm.example.com, $mydomain",
@@ -135,7 +138,7 @@ def test_cure_some_users_and_domains_are_left_alone(lab: Lab, address: str) -> N
 
 @pytest.mark.faq("address-masquerading", "44-S2")
 def test_symptom_an_exception_that_comes_last_is_none(lab: Lab) -> None:
-    """The first domain that matches decides: "!adm.example.com" is never looked at."""
+    """The first matching domain decides: "!adm.example.com" is never reached."""
     lab.gateway.configure(masquerade_domains="!adm.example.com, $mydomain")
     lab.gateway.misconfigure(masquerade_domains="$mydomain, !adm.example.com")
 
@@ -148,7 +151,7 @@ def test_symptom_an_exception_that_comes_last_is_none(lab: Lab) -> None:
 
 @pytest.mark.faq("address-masquerading", "44-S3")
 def test_symptom_the_gateway_leaves_the_workstations_headers_alone(lab: Lab) -> None:
-    """Of mail that comes by SMTP only the envelope is masqueraded, not what users see."""
+    """Mail that arrives by SMTP has only its envelope masqueraded, not its headers."""
     lab.workstation.configure(myorigin="$myhostname")
     lab.gateway.configure(
         masquerade_domains="$mydomain", local_header_rewrite_clients="permit_mynetworks"
@@ -165,7 +168,7 @@ def test_symptom_the_gateway_leaves_the_workstations_headers_alone(lab: Lab) -> 
 
 @pytest.mark.faq("address-masquerading", "44-S3")
 def test_cure_the_gateway_rewrites_headers_of_the_machines_inside(lab: Lab) -> None:
-    """With permit_mynetworks in local_header_rewrite_clients, and of nobody else."""
+    """permit_mynetworks in local_header_rewrite_clients covers the machines inside only."""
     lab.workstation.configure(myorigin="$myhostname")
     lab.gateway.configure(masquerade_domains="$mydomain", local_header_rewrite_clients=OWN_HEADERS)
     lab.gateway.cure.configure(
@@ -173,7 +176,7 @@ def test_cure_the_gateway_rewrites_headers_of_the_machines_inside(lab: Lab) -> N
     )
 
     inside = lab.workstation.send(to="joe@example.net", user="alice", headers={"From": "alice"})
-    outside = lab.remote.submit(
+    outside = lab.remote.smtp(
         "carol@example.com", server=lab.gateway, headers={"From": f"bob@{MACHINE}"}
     )
     lab.settle(inside, outside)
@@ -187,7 +190,7 @@ def test_cure_the_gateway_rewrites_headers_of_the_machines_inside(lab: Lab) -> N
 
 @pytest.mark.faq("address-masquerading", "44-S3")
 def test_cure_generic_maps_rewrite_on_the_way_out_only(lab: Lab) -> None:
-    """smtp_generic_maps works on all mail that leaves; what stays inside shows the machine."""
+    """smtp_generic_maps rewrites all outgoing mail; internal mail still shows the machine."""
     lab.workstation.configure(myorigin="$myhostname")
     lab.gateway.configure(masquerade_domains="")
     lab.gateway.cure.configure(smtp_generic_maps=f"inline:{{ {{@{MACHINE}=@example.com}} }}")
@@ -207,7 +210,7 @@ def test_cure_generic_maps_rewrite_on_the_way_out_only(lab: Lab) -> None:
 
 @pytest.mark.faq("address-masquerading", "44-S4")
 def test_symptom_mail_for_a_machines_user_goes_to_the_machine(lab: Lab) -> None:
-    """Old addresses keep working only while the machine is there."""
+    """Old addresses work only while the machine is up."""
     lab.workstation.stop()
     lab.gateway.configure(masquerade_domains="$mydomain", masquerade_classes=WITH_RECIPIENTS)
     lab.gateway.misconfigure(masquerade_classes="envelope_sender, header_sender, header_recipient")
@@ -215,13 +218,13 @@ def test_symptom_mail_for_a_machines_user_goes_to_the_machine(lab: Lab) -> None:
     mail = lab.gateway.send(to=f"carol@{MACHINE}")
     lab.settle(mail)
 
-    there = f"connect to {MACHINE}[{lab.workstation.address}]:25"
-    assert mail.deferred(dsn="4.4.1", saying=f"{there}: Connection refused")
+    reason = f"connect to {MACHINE}[{lab.workstation.address}]:25"
+    assert mail.deferred(dsn="4.4.1", saying=f"{reason}: Connection refused")
 
 
 @pytest.mark.faq("address-masquerading", "44-S4")
 def test_cure_recipients_are_masqueraded_too(lab: Lab) -> None:
-    """With envelope_recipient in masquerade_classes mail for the machine's user is the domain's."""
+    """With envelope_recipient in masquerade_classes, the domain gets the machine's mail."""
     lab.workstation.stop()
     lab.gateway.configure(masquerade_domains="$mydomain")
     lab.gateway.cure.configure(masquerade_classes=WITH_RECIPIENTS)
@@ -236,10 +239,10 @@ def test_cure_recipients_are_masqueraded_too(lab: Lab) -> None:
 
 @pytest.mark.faq("address-masquerading", "44-S4")
 def test_behaviour_relaying_is_judged_before_masquerading(lab: Lab) -> None:
-    """The SMTP server sees the machine's name, for which it does not relay."""
+    """The SMTP server checks relaying against the machine's name and refuses it."""
     lab.gateway.configure(masquerade_domains="$mydomain", masquerade_classes=WITH_RECIPIENTS)
 
-    mail = lab.remote.submit(f"carol@{MACHINE}", server=lab.gateway)
+    mail = lab.remote.smtp(f"carol@{MACHINE}", server=lab.gateway)
     lab.settle(mail)
 
     assert mail.rejected(454, "4.7.1", saying=f"<carol@{MACHINE}>: Relay access denied")

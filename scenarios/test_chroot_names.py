@@ -1,60 +1,59 @@
 """Postfix logs SMTP clients as IP addresses.
 
-A daemon whose chroot column in master.cf says "y" sees the queue directory and
-nothing else, so what the resolver reads must be there, too, and be readable. If
-it is not, the host finds every name and Postfix none: clients are "unknown", and
-outgoing mail waits with "Host not found, try again".
+A daemon with "y" in the chroot column of master.cf sees only the queue directory, so that
+directory must contain readable copies of the files that the resolver reads. Copy
+/etc/resolv.conf to /var/spool/postfix/etc/resolv.conf with mode 0644, or write "n" into
+the column. Restart Postfix after that.
 
-Of the FAQ's list of files etc/resolv.conf is enough since glibc 2.34 (2021); on
-Debian 11 the library libnss_dns is needed beside it, and for outgoing mail
-etc/services (see unknown-service). What changed beyond that: the default of the
-column is "n" since 3.0, unless compatibility_level is 0; Debian said "y" in its
-master.cf until its release 13, and fills the jail itself: in 11 and 12 by
-configure-instance.sh at boot only, in 13 and 14 each time that "postfix start"
-or "postfix check" is run.
+Without the copy the host resolves every name and Postfix none: clients are logged as
+"unknown", and outgoing mail waits with "Host not found, try again". Debian 11 also needs
+the library libnss_dns, and outgoing mail needs etc/services (see unknown-service).
+
+Since the FAQ:
+- 3.0: the default of the column is "n", unless compatibility_level is 0; Debian's
+  master.cf says "y" up to release 13.
+- glibc 2.34 (2021): of the files in the FAQ's list etc/resolv.conf is enough.
+- Debian 11: configure-instance.sh fills the jail, at boot only.
+- Debian 13: "postfix start" and "postfix check" fill the jail.
 """
 
 import pytest
 
-from maillab.lab import Lab
-from maillab.maillog import Complaint, Connected
+from maillab import Complaint, Connected, Lab
 
 pytestmark = pytest.mark.topology("standalone")
 
 IN, OUT = "smtp/inet", "smtp/unix"
 RESOLV_CONF, HOSTS = "/etc/resolv.conf", "/etc/hosts"
-# The versions of Postfix in Debian 13 and 14, and in 11.
-FILLS_JAIL_ITSELF = ("3.10", "3.11")
-NEEDS_LIBRARY = "3.5"
 
 
 def clients(lab: Lab) -> list[str]:
-    """The names that smtpd(8) logged for its clients, in order."""
+    """Return the client names that smtpd(8) logged, in order."""
     return [event.client_name for event in lab.events(Connected, lab.mail)]
 
 
 def connect(lab: Lab) -> None:
-    """Have the outside client come and go."""
+    """Open and close one session from the outside client."""
     with lab.client.session(lab.mail) as session:
         session.quit()
 
 
 def host_knows(lab: Lab) -> str:
-    """The client's name as every program of the host but Postfix finds it."""
+    """Return the client's name as every program on the host except Postfix finds it."""
     return lab.mail.run("getent", "hosts", lab.client.address).stdout.split()[1]
 
 
 def all_but_resolv_conf(lab: Lab) -> None:
-    """A jail that lacks nothing else."""
+    """Fill the jail with everything except resolv.conf."""
     lab.mail.jail.empty()
     lab.mail.jail.copy("/etc/services")
-    if lab.version == NEEDS_LIBRARY:
+    if not lab.has("no libnss_dns needed"):
         lab.mail.jail.copy_library("libnss_dns")
 
 
 @pytest.mark.faq("chroot-names", "13a")
 def test_symptom_clients_have_no_name_in_an_empty_jail(lab: Lab) -> None:
-    """The host knows the client's name, smtpd(8) does not, and says nothing about it."""
+    """The host resolves the client's name; smtpd(8) does not, and logs no warning."""
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.mistake.jail.empty()
@@ -69,7 +68,7 @@ def test_symptom_clients_have_no_name_in_an_empty_jail(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13a")
 def test_symptom_mail_waits_for_a_nameserver_that_is_none(lab: Lab) -> None:
-    """smtp(8) without a resolv.conf asks the host itself, and tries again later."""
+    """Without a resolv.conf smtp(8) queries its own host, and defers the mail."""
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.mistake.run("rm", lab.mail.jail.path(RESOLV_CONF))
@@ -88,10 +87,10 @@ def test_symptom_mail_waits_for_a_nameserver_that_is_none(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13b")
 def test_cure_resolv_conf_in_the_jail_gives_clients_their_names(lab: Lab) -> None:
-    """With a readable copy of etc/resolv.conf, and on Debian 11 libnss_dns, names are back."""
+    """With a readable etc/resolv.conf, and on Debian 11 libnss_dns, names are back."""
     lab.mail.jail.empty()
     lab.mail.cure.jail.copy(RESOLV_CONF)
-    if lab.version == NEEDS_LIBRARY:
+    if not lab.has("no libnss_dns needed"):
         lab.mail.cure.jail.copy_library("libnss_dns")
     lab.mail.jail.lock_in(IN)
 
@@ -102,7 +101,7 @@ def test_cure_resolv_conf_in_the_jail_gives_clients_their_names(lab: Lab) -> Non
 
 @pytest.mark.faq("chroot-names", "13b")
 def test_cure_resolv_conf_in_the_jail_sends_what_waited(lab: Lab) -> None:
-    """Mail that waited leaves after a restart and a flush."""
+    """Deferred mail leaves after a restart and a flush."""
     all_but_resolv_conf(lab)
     lab.mail.jail.lock_in(OUT)
     mail = lab.mail.send(to="joe@example.net")
@@ -118,7 +117,7 @@ def test_cure_resolv_conf_in_the_jail_sends_what_waited(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13b")
 def test_cure_no_jail_needs_no_copies(lab: Lab) -> None:
-    """With "n" in the chroot column the host's own files are read."""
+    """With "n" in the chroot column Postfix reads the host's own files."""
     lab.mail.jail.empty()
     lab.mail.jail.lock_in(IN)
     lab.mail.cure.jail.let_out(IN)
@@ -130,23 +129,27 @@ def test_cure_no_jail_needs_no_copies(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13b")
 def test_behaviour_resolv_conf_alone_is_enough_since_glibc_2_34(lab: Lab) -> None:
-    """Before that, the module that asks by DNS has to be found in the jail."""
+    """Before glibc 2.34 the jail also needs the library libnss_dns."""
     lab.mail.jail.empty()
-    lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.jail.lock_in(IN)
 
+    lab.mail.cure.jail.copy(RESOLV_CONF)
+    connect(lab)
+    lab.mail.cure.jail.copy_library("libnss_dns")
+    lab.mail.restart()
     connect(lab)
 
-    assert clients(lab) == ["unknown" if lab.version == NEEDS_LIBRARY else "client.example.net"]
+    alone = "client.example.net" if lab.has("no libnss_dns needed") else "unknown"
+    assert clients(lab) == [alone, "client.example.net"]
 
 
 @pytest.mark.faq("chroot-names", "13b")
 def test_cure_debian_fills_the_jail(lab: Lab) -> None:
-    """Its script does so in 11 and 12, as at boot; since 13 "postfix check" does."""
+    """configure-instance.sh fills the jail in Debian 11 and 12; "postfix check" since 13."""
     lab.mail.jail.empty()
     lab.mail.jail.lock_in(IN)
     lab.mail.stop()
-    if lab.version in FILLS_JAIL_ITSELF:
+    if lab.has("postfix start fills the jail"):
         lab.mail.cure.run("postfix", "check")
     else:
         lab.mail.cure.run("/usr/lib/postfix/configure-instance.sh", "")
@@ -164,7 +167,7 @@ def test_cure_debian_fills_the_jail(lab: Lab) -> None:
 def test_behaviour_postfix_start_fills_the_jail_since_debian_13(
     lab: Lab, command: str, *, fills_since_13: bool
 ) -> None:
-    """Up to Debian 12 it knows of no copies; "postfix reload" does not to this day."""
+    """Since Debian 13 "postfix start" fills the jail; "postfix reload" still does not."""
     lab.mail.jail.empty()
     lab.mail.jail.lock_in(IN)
     if command == "start":
@@ -173,21 +176,21 @@ def test_behaviour_postfix_start_fills_the_jail_since_debian_13(
 
     connect(lab)
 
-    filled = fills_since_13 and lab.version in FILLS_JAIL_ITSELF
+    filled = fills_since_13 and lab.has("postfix start fills the jail")
     assert clients(lab) == ["client.example.net" if filled else "unknown"]
 
 
 @pytest.mark.faq("chroot-names", "13a", "13b")
 def test_behaviour_a_running_daemon_notices_at_once(lab: Lab) -> None:
-    """The resolver looks whether resolv.conf has changed (glibc 2.26): no restart is needed."""
+    """The resolver checks resolv.conf for changes (glibc 2.26): no restart is needed."""
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.jail.lock_in(IN)
 
     connect(lab)
-    lab.mail.run("rm", lab.mail.jail.path(RESOLV_CONF))
+    lab.mail.mistake.run("rm", lab.mail.jail.path(RESOLV_CONF))
     connect(lab)
-    lab.mail.jail.copy(RESOLV_CONF)
+    lab.mail.cure.jail.copy(RESOLV_CONF)
     connect(lab)
 
     assert clients(lab) == ["client.example.net", "unknown", "client.example.net"]
@@ -196,7 +199,7 @@ def test_behaviour_a_running_daemon_notices_at_once(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13c")
 def test_symptom_the_hosts_file_is_not_in_the_jail(lab: Lab) -> None:
-    """The host calls its client by the name in /etc/hosts, Postfix by the one in the DNS."""
+    """The host uses the client's name from /etc/hosts, Postfix the one from DNS."""
     lab.mail.write("/etc/hosts", f"{lab.client.address} friend.example.net\n")
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF, HOSTS)
@@ -212,7 +215,7 @@ def test_symptom_the_hosts_file_is_not_in_the_jail(lab: Lab) -> None:
 @pytest.mark.faq("chroot-names", "13c")
 @pytest.mark.parametrize("more", [(), ("/etc/nsswitch.conf",)], ids=["alone", "with-nsswitch"])
 def test_cure_the_hosts_file_is_copied(lab: Lab, more: tuple[str, ...]) -> None:
-    """With etc/hosts in the jail both agree; nsswitch.conf may, but need not, be there, too."""
+    """With etc/hosts in the jail both names agree, with or without nsswitch.conf."""
     lab.mail.write("/etc/hosts", f"{lab.client.address} friend.example.net\n")
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
@@ -226,7 +229,7 @@ def test_cure_the_hosts_file_is_copied(lab: Lab, more: tuple[str, ...]) -> None:
 
 @pytest.mark.faq("chroot-names", "13d")
 def test_symptom_a_copy_that_postfix_may_not_read_is_none(lab: Lab) -> None:
-    """A resolv.conf that only root reads is passed over without a word."""
+    """Postfix silently ignores a resolv.conf that only root can read."""
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.mistake.run("chmod", "0600", lab.mail.jail.path(RESOLV_CONF))
@@ -240,7 +243,7 @@ def test_symptom_a_copy_that_postfix_may_not_read_is_none(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13d")
 def test_cure_a_copy_must_be_readable_for_all(lab: Lab) -> None:
-    """With mode 0644 the same file serves."""
+    """Mode 0644 makes the same file work."""
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.run("chmod", "0600", lab.mail.jail.path(RESOLV_CONF))
@@ -252,12 +255,71 @@ def test_cure_a_copy_must_be_readable_for_all(lab: Lab) -> None:
     assert clients(lab) == ["client.example.net"]
 
 
+@pytest.mark.faq("chroot-names", "13d")
+def test_symptom_a_directory_that_postfix_may_not_search_hides_the_copy(lab: Lab) -> None:
+    """With mode 0700 on the jail's etc a readable resolv.conf in it does not help."""
+    all_but_resolv_conf(lab)
+    lab.mail.jail.copy(RESOLV_CONF)
+    lab.mail.mistake.run("chmod", "0700", lab.mail.jail.path("/etc"))
+    lab.mail.jail.lock_in(IN)
+
+    connect(lab)
+
+    assert clients(lab) == ["unknown"]
+    assert not lab.events(Complaint, lab.mail)
+
+
+@pytest.mark.faq("chroot-names", "13d")
+def test_cure_directories_can_be_searched_by_all(lab: Lab) -> None:
+    """With mode 0755, as the FAQ requires, Postfix reads the copy."""
+    all_but_resolv_conf(lab)
+    lab.mail.jail.copy(RESOLV_CONF)
+    lab.mail.run("chmod", "0700", lab.mail.jail.path("/etc"))
+    lab.mail.cure.run("chmod", "0755", lab.mail.jail.path("/etc"))
+    lab.mail.jail.lock_in(IN)
+
+    connect(lab)
+
+    assert clients(lab) == ["client.example.net"]
+
+
+def not_roots(lab: Lab) -> list[str]:
+    """Return the paths that "postfix check" reports as not owned by root."""
+    # Takes some seconds, and many on a busy machine.
+    lab.mail.run("postfix", "check", timeout_s=120)
+    texts = [event.text for event in lab.events(Complaint, lab.mail)]
+    return sorted(text.split()[-1] for text in texts if text.startswith("not owned by root"))
+
+
+@pytest.mark.faq("chroot-names", "13d")
+def test_symptom_the_copies_belong_to_another_user(lab: Lab) -> None:
+    """If the user postfix owns the copies, a daemon can change them: "postfix check" warns."""
+    all_but_resolv_conf(lab)
+    lab.mail.jail.copy(RESOLV_CONF)
+    folder, copy = lab.mail.jail.path("/etc"), lab.mail.jail.path(RESOLV_CONF)
+    lab.mail.mistake.run("chown", "postfix", folder, copy)
+
+    assert not_roots(lab) == [folder, copy]
+
+
+@pytest.mark.faq("chroot-names", "13d")
+def test_cure_the_copies_belong_to_root(lab: Lab) -> None:
+    """If root owns the copies, "postfix check" logs no warning."""
+    all_but_resolv_conf(lab)
+    lab.mail.jail.copy(RESOLV_CONF)
+    both = lab.mail.jail.path("/etc"), lab.mail.jail.path(RESOLV_CONF)
+    lab.mail.run("chown", "postfix", *both)
+    lab.mail.cure.run("chown", "root", *both)
+
+    assert not_roots(lab) == []
+
+
 NAMESERVER_OF_OLD = "# maillab\nnameserver 127.0.0.9\n"
 
 
 @pytest.mark.faq("chroot-names", "13d")
 def test_symptom_a_copy_gets_stale(lab: Lab) -> None:
-    """The host has a new nameserver, the jail asks the old one."""
+    """The host uses the new nameserver, and the jail still queries the old one."""
     all_but_resolv_conf(lab)
     lab.mail.jail.copy(RESOLV_CONF)
     lab.mail.mistake.write(lab.mail.jail.path(RESOLV_CONF), NAMESERVER_OF_OLD)
@@ -270,8 +332,8 @@ def test_symptom_a_copy_gets_stale(lab: Lab) -> None:
 
 
 @pytest.mark.faq("chroot-names", "13d")
-def test_cure_a_stale_copy_is_made_anew(lab: Lab) -> None:
-    """Whoever changes the host's resolv.conf has a second file to change."""
+def test_cure_a_stale_copy_is_made_again(lab: Lab) -> None:
+    """After a change to the host's resolv.conf a new copy gives clients their names again."""
     all_but_resolv_conf(lab)
     lab.mail.write(lab.mail.jail.path(RESOLV_CONF), NAMESERVER_OF_OLD)
     lab.mail.cure.jail.copy(RESOLV_CONF)
@@ -284,21 +346,26 @@ def test_cure_a_stale_copy_is_made_anew(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names", "13d")
 def test_behaviour_postfix_check_finds_a_stale_copy(lab: Lab) -> None:
-    """Up to Debian 12 it warns that the files differ; since 13 it copies anew, and says so."""
+    """Up to 3.7 "postfix check" warns of a difference; Debian's later packages update the copy."""
     copy = lab.mail.jail.path(RESOLV_CONF)
     lab.mail.jail.copy(RESOLV_CONF)
-    lab.mail.write(copy, NAMESERVER_OF_OLD)
+    lab.mail.mistake.write(copy, NAMESERVER_OF_OLD)
+    lab.mail.run("touch", "-d", "1 hour ago", copy)
 
+    before = lab.mail.read(copy)
     done = lab.mail.run("postfix", "check")
+    after = lab.mail.read(copy)
 
     differ = [event.text for event in lab.events(Complaint, lab.mail) if "differ" in event.text]
-    if lab.version in FILLS_JAIL_ITSELF:
-        assert f"updating {RESOLV_CONF} => /var/spool/postfix//etc/resolv.conf\n" in done.stdout
+    if lab.has("postfix start fills the jail"):
+        printed = f"updating {RESOLV_CONF} => /var/spool/postfix//etc/resolv.conf\n" in done.stdout
+        assert printed is lab.has("postfix check prints what it updates")
         assert not differ
-        assert lab.mail.read(copy) == lab.mail.read(RESOLV_CONF)
+        assert after == lab.mail.read(RESOLV_CONF)
+        assert after != before
     else:
         assert differ == [f"{copy} and {RESOLV_CONF} differ"]
-        assert lab.mail.read(copy) == NAMESERVER_OF_OLD
+        assert after == NAMESERVER_OF_OLD
 
 
 @pytest.mark.faq("chroot-names", "13a")
@@ -306,10 +373,10 @@ def test_behaviour_postfix_check_finds_a_stale_copy(lab: Lab) -> None:
     ("level", "name"), [("0", "unknown"), ("1", "client.example.net")], ids=["before-3.0", "now"]
 )
 def test_historic_the_jail_was_the_default_until_3_0(lab: Lab, level: str, name: str) -> None:
-    """A "-" in the chroot column is a "y" only with compatibility_level 0."""
+    """A "-" in the chroot column means "y" only with compatibility_level 0."""
     lab.mail.jail.empty()
     lab.mail.run("postconf", "-F", "smtp/inet/chroot=-")
-    # Level 0 has no relay restrictions, and smtpd(8) none of 2.10 then (SMTPD_ACCESS_README).
+    # Level 0 has no relay restrictions by default (SMTPD_ACCESS_README).
     lab.mail.configure(
         compatibility_level=level, smtpd_relay_restrictions="permit_mynetworks, reject"
     )
@@ -321,12 +388,29 @@ def test_historic_the_jail_was_the_default_until_3_0(lab: Lab, level: str, name:
 
 @pytest.mark.faq("chroot-names")
 def test_behaviour_debian_ships_the_jail_until_14(lab: Lab) -> None:
-    """The master.cf of the package says "y" for smtpd(8) up to Debian 13."""
+    """Debian's master.cf says "y" for smtpd(8) up to release 13."""
     shipped = lab.mail.read("/usr/share/postfix/master.cf.dist") or ""
 
     rows = [line.split() for line in shipped.splitlines() if line.startswith("smtp ")]
 
-    assert [row[4] for row in rows] == ["n" if lab.version == "3.11" else "y"] * 2
+    assert [row[4] for row in rows] == ["n" if lab.has("no jail in master.cf") else "y"] * 2
+
+
+@pytest.mark.topology("as-installed")
+@pytest.mark.faq("chroot-names", "13a")
+def test_behaviour_as_installed_clients_have_names(lab: Lab) -> None:
+    """As Debian installs it Postfix logs names; up to Debian 13 an emptied jail costs them.
+
+    Debian fills the jail before Postfix starts. Since Debian 14 smtpd(8) runs outside the
+    jail.
+    """
+    connect(lab)
+    lab.mail.jail.empty()
+    lab.mail.restart()
+    connect(lab)
+
+    outside = lab.has("no jail in master.cf")
+    assert clients(lab) == ["client.example.net", "client.example.net" if outside else "unknown"]
 
 
 USERS = "unix:passwd.byname $alias_maps"
@@ -334,12 +418,12 @@ USERS = "unix:passwd.byname $alias_maps"
 
 @pytest.mark.faq("chroot-names")
 def test_symptom_users_cannot_be_looked_up_in_the_jail(lab: Lab) -> None:
-    """Names of users are as far from the jail as names of hosts: it has no etc/passwd."""
+    """The jail has no etc/passwd, so user lookups fail as host lookups do."""
     lab.mail.jail.empty()
     lab.mail.jail.lock_in(IN)
     lab.mail.misconfigure(local_recipient_maps=USERS)
 
-    mail = lab.client.submit("joe@example.com", server=lab.mail)
+    mail = lab.client.smtp("joe@example.com", server=lab.mail)
     lab.settle(mail)
 
     assert mail.rejected(451, "4.3.0", saying="<joe@example.com>: Temporary lookup failure")
@@ -347,20 +431,20 @@ def test_symptom_users_cannot_be_looked_up_in_the_jail(lab: Lab) -> None:
 
 @pytest.mark.faq("chroot-names")
 def test_cure_proxymap_looks_up_what_the_jail_has_not(lab: Lab) -> None:
-    """proxy:unix:passwd.byname, the default, asks a daemon outside of the jail."""
+    """proxy:unix:passwd.byname, the default, asks a daemon outside the jail."""
     lab.mail.jail.empty()
     lab.mail.jail.lock_in(IN)
     lab.mail.configure(local_recipient_maps=USERS)
     lab.mail.cure.configure(local_recipient_maps=f"proxy:{USERS}")
 
-    mail = lab.client.submit("joe@example.com", server=lab.mail)
+    mail = lab.client.smtp("joe@example.com", server=lab.mail)
     lab.settle(mail)
 
     assert mail.delivered_to(lab.mail, mailbox="joe")
 
 
-# As systemd-resolved(8) does: asks on behalf of the host's programs. It listens once
-# its parent has ended.
+# Forwards queries for the host's programs, as systemd-resolved(8) does. The stub
+# listens by the time its parent exits.
 STUB = """
 import os, socket, sys
 stub = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -382,11 +466,11 @@ while True:
 
 @pytest.mark.faq("chroot-names")
 def test_behaviour_a_stub_resolver_is_within_reach_of_the_jail(lab: Lab) -> None:
-    """Where resolv.conf names 127.0.0.53 its copy is never stale: the network is not jailed."""
+    """A resolv.conf with 127.0.0.53 never goes stale: the jail shares the host's network."""
     nameserver = (lab.mail.read(RESOLV_CONF) or "").split("nameserver ")[1].split()[0]
     lab.mail.run("python3", "-c", STUB, nameserver)
     all_but_resolv_conf(lab)
-    lab.mail.write(lab.mail.jail.path(RESOLV_CONF), "nameserver 127.0.0.53\n")
+    lab.mail.cure.write(lab.mail.jail.path(RESOLV_CONF), "nameserver 127.0.0.53\n")
     lab.mail.jail.lock_in(IN)
 
     connect(lab)

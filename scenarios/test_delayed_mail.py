@@ -1,22 +1,23 @@
 """Postfix sends no delayed mail notices.
 
-Sendmail warns the sender after four hours (Timeout.queuewarn); Postfix does not
-unless delay_warning_time says when. A bare number still means hours; since 2.0
-it takes s, m, h, d and w. The time is written into the queue file on arrival, so
-that a change concerns only mail that comes later. The notice is sent once, with
-the first attempt after that time. What the sender asked for (RFC 3461, NOTIFY,
-since 2.3) goes before. New since 3.0: confirm_delay_cleared tells senders that
-were warned of the happy end.
+Set delay_warning_time = 4h. Postfix then sends one notice, at the first attempt after that
+time. cleanup(8) writes the time into the queue file on arrival, so the setting applies only
+to mail that arrives later.
+
+Sendmail warns the sender after four hours unasked (Timeout.queuewarn). A bare number means
+hours. A sender's own request takes precedence (RFC 3461, NOTIFY).
+
+Since the FAQ:
+- 1.0: the setting takes s, m, h, d and w.
+- 2.3: senders may request or refuse the notice (sendmail -N, NOTIFY).
+- 3.0: confirm_delay_cleared notifies warned senders when the mail has been delivered.
 """
 
 from datetime import datetime, timedelta
 
 import pytest
 
-from maillab.lab import Lab
-from maillab.maillog import Complaint, Delivery, Event, Notified
-from maillab.message import told_of
-from maillab.record import Mail
+from maillab import Complaint, Delivery, Event, Lab, Mail, Notified, message
 
 pytestmark = pytest.mark.topology("standalone")
 
@@ -43,18 +44,18 @@ def send_to_a_dead_host(lab: Lab, *options: str) -> Mail:
 
 
 def pass_time(lab: Lab, **units: float) -> None:
-    """Let time pass and whatever is due by then happen."""
+    """Advance the clock and wait until everything due by then has happened."""
     lab.clock.advance(**units)
     lab.settle()
 
 
 def notices(lab: Lab, user: str = "bob") -> list[str]:
-    """The subjects of what a user was told."""
+    """Return the subjects of a user's notices."""
     return [notice["Subject"] for notice in lab.mail.mailbox(user)]
 
 
 def warning_time(lab: Lab) -> timedelta | None:
-    """How long after its arrival the only queue file has the warning due (postcat(1) -e)."""
+    """Return the delay from arrival to warning in the only queue file (postcat(1) -e)."""
     (entry,) = lab.mail.queue()
     records = dict(
         line.split(": ", 1)
@@ -71,7 +72,7 @@ def warning_time(lab: Lab) -> timedelta | None:
 
 
 def logged_after(earlier: Event, later: Event) -> float:
-    """The seconds between two lines of a log."""
+    """Return the seconds between two log lines."""
     first, second = (
         datetime.strptime(f"2000 {event.stamp}", "%Y %b %d %H:%M:%S")  # noqa: DTZ007  # a difference
         for event in (earlier, later)
@@ -81,7 +82,7 @@ def logged_after(earlier: Event, later: Event) -> float:
 
 @pytest.mark.faq("delayed-mail", "8a")
 def test_symptom_nobody_is_told_of_delayed_mail(lab: Lab) -> None:
-    """With the default, 0h, the sender hears nothing for five days, and then it is returned."""
+    """With the default, 0h, the sender gets no notice until the bounce after five days."""
     lab.mail.configure(delay_warning_time="4h")
     lab.mail.misconfigure(delay_warning_time="0h")
     mail = send_to_a_dead_host(lab)
@@ -99,7 +100,7 @@ def test_symptom_nobody_is_told_of_delayed_mail(lab: Lab) -> None:
 
 @pytest.mark.faq("delayed-mail", "8a")
 def test_behaviour_out_of_the_box_there_is_no_warning(lab: Lab) -> None:
-    """The default is what the FAQ says it is."""
+    """The default is the one that the FAQ names."""
     send_to_a_dead_host(lab)
 
     assert lab.mail.postconf("delay_warning_time") == "0h"
@@ -108,7 +109,7 @@ def test_behaviour_out_of_the_box_there_is_no_warning(lab: Lab) -> None:
 
 @pytest.mark.faq("delayed-mail", "8b")
 def test_cure_the_sender_is_warned_after_four_hours(lab: Lab) -> None:
-    """One notice, with the reason and the date until which it will be tried."""
+    """The sender gets one notice, with the reason and the date of the last retry."""
     lab.mail.cure.configure(delay_warning_time="4h")
     mail = send_to_a_dead_host(lab)
 
@@ -119,15 +120,15 @@ def test_cure_the_sender_is_warned_after_four_hours(lab: Lab) -> None:
     assert too_early == []
     assert notices(lab) == [WARNING]
     (warning,) = lab.mail.mailbox("bob")
-    said = told_of(warning)
-    assert said["joe@example.net"]["Action"] == "delayed"
-    assert said["joe@example.net"]["Status"] == "4.4.1"
-    assert said["joe@example.net"]["Diagnostic-Code"] == (
+    report = message.dsn_fields(warning)
+    assert report["joe@example.net"]["Action"] == "delayed"
+    assert report["joe@example.net"]["Status"] == "4.4.1"
+    assert report["joe@example.net"]["Diagnostic-Code"] == (
         f"X-Postfix; connect to remote.example.net[{lab.remote.address}]:25: Connection refused"
     )
     arrived, until = (
         datetime.strptime(text, "%a, %d %b %Y %H:%M:%S %z (UTC)")
-        for text in (said[""]["Arrival-Date"], said["joe@example.net"]["Will-Retry-Until"])
+        for text in (report[""]["Arrival-Date"], report["joe@example.net"]["Will-Retry-Until"])
     )
     assert until - arrived == timedelta(days=5)
     assert "could not be delivered for more than 4 hour(s)" in str(warning)
@@ -147,8 +148,8 @@ def test_cure_the_sender_is_warned_after_four_hours(lab: Lab) -> None:
     ],
 )
 def test_behaviour_a_bare_number_is_hours(lab: Lab, value: str, due: timedelta) -> None:
-    """The queue file has the time of the warning, to the second."""
-    lab.mail.configure(delay_warning_time=value)
+    """The queue file holds the time of the warning, to the second."""
+    lab.mail.cure.configure(delay_warning_time=value)
 
     send_to_a_dead_host(lab)
 
@@ -158,7 +159,7 @@ def test_behaviour_a_bare_number_is_hours(lab: Lab, value: str, due: timedelta) 
 @pytest.mark.faq("delayed-mail", "8c")
 def test_behaviour_one_warning_is_enough(lab: Lab) -> None:
     """Five more attempts fail without another notice."""
-    lab.mail.configure(delay_warning_time="4h")
+    lab.mail.cure.configure(delay_warning_time="4h")
     send_to_a_dead_host(lab)
     pass_time(lab, hours=5)
     attempts = len(lab.events(Delivery, lab.mail))
@@ -174,7 +175,7 @@ def test_behaviour_one_warning_is_enough(lab: Lab) -> None:
 
 @pytest.mark.faq("delayed-mail", "8c")
 def test_symptom_a_warning_within_the_hour_speaks_of_zero_hours(lab: Lab) -> None:
-    """The built-in text counts in hours, and the log says so."""
+    """The built-in text counts in hours, and the log recommends another unit."""
     lab.mail.configure(delay_warning_time="2h")
     lab.mail.misconfigure(delay_warning_time="20m")
     send_to_a_dead_host(lab)
@@ -199,7 +200,7 @@ def test_symptom_a_warning_within_the_hour_speaks_of_zero_hours(lab: Lab) -> Non
 
 @pytest.mark.faq("delayed-mail", "8c")
 def test_cure_a_template_of_ones_own_counts_in_minutes(lab: Lab) -> None:
-    """bounce_template_file (since 2.3) may use another unit of the same parameter."""
+    """bounce_template_file (since 2.3) can use another unit of the same parameter."""
     lab.mail.configure(delay_warning_time="20m")
     lab.mail.write("/etc/postfix/bounce.cf", IN_MINUTES)
     lab.mail.cure.configure(bounce_template_file="/etc/postfix/bounce.cf")
@@ -209,20 +210,20 @@ def test_cure_a_template_of_ones_own_counts_in_minutes(lab: Lab) -> None:
 
     assert notices(lab) == [WARNING]
     assert "Not delivered for 20 minutes." in str(lab.mail.mailbox("bob")[0])
-    assert not [one for one in lab.events(Complaint, lab.mail) if one.service == "bounce"]
+    assert not [event for event in lab.events(Complaint, lab.mail) if event.service == "bounce"]
 
 
 @pytest.mark.faq("delayed-mail", "8c")
 def test_behaviour_short_timers_show_it_without_moving_the_clock(lab: Lab) -> None:
-    """On a real clock: tried every few seconds, the sender is warned with a try when it is due.
+    """On a real clock with retries every few seconds, the sender is warned when due.
 
-    qmgr(8) counts in whole seconds, from the one in which the mail arrived, and
-    takes a warning as due one second early. The times are those of the log, so
-    that a machine that stalls changes how many tries there are and nothing else.
+    qmgr(8) counts whole seconds, starting with the second in which the mail arrived,
+    and treats a warning as due one second early. The times come from the log, so a
+    machine that stalls changes only the number of attempts.
 
-    A backoff of one second is none: the queue run that begins in the same moment
-    takes the mail up, and while smtp(8) has its file locked that means "skipped,
-    still being delivered" and a minute's wait. Three seconds leave it one at least.
+    A backoff of one second is too short: a queue run that starts at the same moment
+    picks the mail up while smtp(8) still has the file locked. That means "skipped,
+    still being delivered" and a minute's wait. Three seconds leave at least one.
     """
     lab.mail.configure(
         delay_warning_time="4s",
@@ -236,20 +237,20 @@ def test_behaviour_short_timers_show_it_without_moving_the_clock(lab: Lab) -> No
     notified = lab.wait_for(Notified, host=lab.mail)
 
     tried = [
-        one for one in lab.events(Delivery, lab.mail)
-        if one.queue_id == notified.queue_id and one.seq < notified.seq
+        event for event in lab.events(Delivery, lab.mail)
+        if event.queue_id == notified.queue_id and event.seq < notified.seq
     ]  # fmt: skip
     assert notified.kind == "delay"
     assert logged_after(tried[0], notified) + tried[0].delay > 2
-    assert all(one.delay < 3 for one in tried[:-1])
+    assert all(attempt.delay < 3 for attempt in tried[:-1])
     assert mail.deferred(dsn="4.4.1")
 
 
 @pytest.mark.faq("delayed-mail", "8d")
 @pytest.mark.parametrize(("value", "told"), [("yes", [WARNING, CLEARED]), ("no", [WARNING])])
 def test_behaviour_the_happy_end_is_told_on_request(lab: Lab, value: str, told: list[str]) -> None:
-    """confirm_delay_cleared, off by default: who was warned learns that it went through."""
-    lab.mail.configure(delay_warning_time="4h", confirm_delay_cleared=value)
+    """With confirm_delay_cleared, off by default, warned senders are notified of delivery."""
+    lab.mail.cure.configure(delay_warning_time="4h", confirm_delay_cleared=value)
     mail = send_to_a_dead_host(lab)
     pass_time(lab, hours=5)
 
@@ -263,7 +264,7 @@ def test_behaviour_the_happy_end_is_told_on_request(lab: Lab, value: str, told: 
 
 @pytest.mark.faq("delayed-mail", "8d")
 def test_cure_whoever_was_warned_is_told_of_the_happy_end(lab: Lab) -> None:
-    """The report says "relayed" and what the next server answered."""
+    """The report says "relayed" and includes the next server's status."""
     lab.mail.configure(delay_warning_time="4h")
     lab.mail.cure.configure(confirm_delay_cleared="yes")
     mail = send_to_a_dead_host(lab)
@@ -276,13 +277,13 @@ def test_cure_whoever_was_warned_is_told_of_the_happy_end(lab: Lab) -> None:
     assert mail.delivered_to(lab.remote, mailbox="joe")
     assert notices(lab) == [WARNING, CLEARED]
     _, cleared = lab.mail.mailbox("bob")
-    said = told_of(cleared)["joe@example.net"]
-    assert (said["Action"], said["Status"]) == ("relayed", "2.0.0")
+    report = message.dsn_fields(cleared)["joe@example.net"]
+    assert (report["Action"], report["Status"]) == ("relayed", "2.0.0")
 
 
 @pytest.mark.faq("delayed-mail", "8d")
 def test_behaviour_mail_that_was_not_late_needs_no_all_clear(lab: Lab) -> None:
-    """Without a warning before, there is nothing to clear."""
+    """Without an earlier warning Postfix sends no delivery notice."""
     lab.mail.configure(delay_warning_time="4h", confirm_delay_cleared="yes")
 
     mail = lab.mail.send(to="joe@example.net")
@@ -297,7 +298,7 @@ def test_behaviour_mail_that_was_not_late_needs_no_all_clear(lab: Lab) -> None:
 def test_behaviour_mail_that_is_queued_keeps_its_time(
     lab: Lab, before: str, after: str, told: list[str]
 ) -> None:
-    """cleanup(8) writes the time on arrival: neither on nor off works back."""
+    """cleanup(8) writes the time on arrival: later changes do not apply to queued mail."""
     lab.mail.configure(delay_warning_time=before)
     send_to_a_dead_host(lab)
     lab.mail.configure(delay_warning_time=after)
@@ -309,7 +310,7 @@ def test_behaviour_mail_that_is_queued_keeps_its_time(
 
 @pytest.mark.faq("delayed-mail", "8b")
 def test_cure_queued_mail_gets_the_time_when_it_is_requeued(lab: Lab) -> None:
-    """Postsuper -r has cleanup(8) write the queue file anew, four hours from the arrival on."""
+    """After postsuper -r cleanup(8) writes a new queue file, due four hours after arrival."""
     send_to_a_dead_host(lab)
     lab.mail.configure(delay_warning_time="4h")
     lab.mail.cure.run("postsuper", "-r", "ALL")
@@ -329,7 +330,7 @@ def test_cure_queued_mail_gets_the_time_when_it_is_requeued(lab: Lab) -> None:
 def test_behaviour_the_sender_may_ask_for_no_warning(
     lab: Lab, notify: str, told: list[str]
 ) -> None:
-    """Sendmail -N, as NOTIFY in RCPT TO, without the word "delay" silences the warning."""
+    """The option -N sets NOTIFY in RCPT TO; without "delay" there is no warning."""
     lab.mail.configure(delay_warning_time="4h")
     send_to_a_dead_host(lab, "-N", notify)
 
@@ -340,7 +341,7 @@ def test_behaviour_the_sender_may_ask_for_no_warning(
 
 @pytest.mark.faq("delayed-mail")
 def test_behaviour_asking_for_a_warning_does_not_set_its_time(lab: Lab) -> None:
-    """NOTIFY=DELAY is a wish; without delay_warning_time there is nothing to grant."""
+    """NOTIFY=DELAY has no effect unless delay_warning_time is set."""
     send_to_a_dead_host(lab, "-N", "delay")
 
     pass_time(lab, hours=5)
@@ -350,7 +351,7 @@ def test_behaviour_asking_for_a_warning_does_not_set_its_time(lab: Lab) -> None:
 
 @pytest.mark.faq("delayed-mail")
 def test_cure_postmaster_gets_a_copy(lab: Lab) -> None:
-    """With "delay" in notify_classes delay_notice_recipient learns of it, too."""
+    """With "delay" in notify_classes delay_notice_recipient gets a notice, too."""
     lab.mail.configure(delay_warning_time="4h", delay_notice_recipient="carol")
     lab.mail.cure.configure(notify_classes="resource, software, delay")
     send_to_a_dead_host(lab)

@@ -1,18 +1,18 @@
 """Getting rid of the Delivered-To: header.
 
-The FAQ's answer: prepend_delivered_header says for which deliveries Postfix adds
-it: to commands, to files and mailboxes, to what is forwarded. It still does, and
-it still costs: the header is how local(8) notices that mail came back to an
-address that it was delivered to before. Without it a loop ends only when the
-message has too many Received headers (hopcount_limit). X-Original-To joined it
-in 2.0, and goes with enable_original_recipient=no.
+Set prepend_delivered_header to the deliveries that should have the header: command, file,
+forward. Leave "forward" in: local(8) uses the header to detect mail that returns to an
+address that it was delivered to before. Without it a loop ends only when the message has
+too many Received headers (hopcount_limit).
+
+Since the FAQ:
+- 2.0: X-Original-To is added.
+- 2.1: enable_original_recipient=no leaves it out.
 """
 
 import pytest
 
-from maillab.history import Stored
-from maillab.lab import Lab
-from maillab.maillog import Complaint, Delivery
+from maillab import Complaint, Delivery, Lab, Stored
 
 pytestmark = pytest.mark.topology("standalone")
 
@@ -20,11 +20,11 @@ COMMAND, FILE = "/var/vmail/command", "/var/vmail/file"
 
 
 def deliver_everywhere(lab: Lab) -> dict[str, bool]:
-    """One message to a command, a file, a mailbox and a forwarding alias: who got the header."""
+    """Deliver to a command, file, mailbox and forward; return which copies have the header."""
     lab.mail.run("install", "-d", "-m", "1777", "/var/vmail")
     lab.mail.aliases({"command": f'"|cat >{COMMAND}"', "file": FILE, "forward": "joe@example.net"})
     names = ("command", "file", "alice", "forward")
-    mail = lab.client.submit([f"{name}@example.com" for name in names], server=lab.mail)
+    mail = lab.client.smtp([f"{name}@example.com" for name in names], server=lab.mail)
     lab.settle(mail)
     places = {
         "command": lab.mail.read(COMMAND),
@@ -44,7 +44,7 @@ def deliver_everywhere(lab: Lab) -> dict[str, bool]:
 
 @pytest.mark.faq("delivered-to", "37-S1")
 def test_symptom_the_header_is_in_every_copy(lab: Lab) -> None:
-    """By default a command, a file, a mailbox and whoever it is forwarded to see it."""
+    """By default a command, a file, a mailbox and a forwarding address all get the header."""
     lab.mail.configure(prepend_delivered_header="")
     lab.mail.misconfigure(prepend_delivered_header="command, file, forward")
 
@@ -66,31 +66,31 @@ def test_symptom_the_header_is_in_every_copy(lab: Lab) -> None:
 def test_cure_the_header_is_left_out_where_the_setting_says_so(
     lab: Lab, kinds: str, with_header: set[str]
 ) -> None:
-    """A mailbox counts as a file; what is forwarded should keep it."""
+    """A mailbox counts as a file; forwarded mail should keep the header."""
     lab.mail.configure(prepend_delivered_header="command, file, forward")
     lab.mail.cure.configure(prepend_delivered_header=kinds)
 
     seen = deliver_everywhere(lab)
 
-    assert {place for place, there in seen.items() if there} == with_header
+    assert {place for place, present in seen.items() if present} == with_header
 
 
 def forward_to_each_other(lab: Lab) -> None:
-    """An alias on each of the two hosts names the one on the other."""
+    """Create an alias on each of the two hosts that points to the other."""
     lab.mail.aliases({"loop": "loop@example.net"})
     lab.remote.aliases({"loop": "loop@example.com"})
 
 
 @pytest.mark.faq("delivered-to", "37-S3")
 def test_behaviour_the_header_stops_a_loop_at_once(lab: Lab) -> None:
-    """The second visit to the same alias is the last."""
+    """The second delivery to the same alias stops the loop."""
     forward_to_each_other(lab)
 
-    mail = lab.client.submit("loop@example.com", server=lab.mail, sender="dave@example.net")
+    mail = lab.client.smtp("loop@example.com", server=lab.mail, sender="dave@example.net")
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.4.6", saying="mail forwarding loop for loop@example.com")
-    visits = [one for one in lab.events(Delivery, lab.mail) if one.forwarded_as]
+    visits = [event for event in lab.events(Delivery, lab.mail) if event.forwarded_as]
     assert len(visits) == 1
     (notice,) = lab.remote.mailbox("dave")
     assert "Status: 5.4.6" in str(notice)
@@ -98,28 +98,30 @@ def test_behaviour_the_header_stops_a_loop_at_once(lab: Lab) -> None:
 
 @pytest.mark.faq("delivered-to", "37-S3")
 def test_symptom_without_the_header_a_loop_goes_on_until_the_hops_are_too_many(lab: Lab) -> None:
-    """Two hosts without it send the message to and fro until hopcount_limit."""
+    """Two hosts without the header bounce the message back and forth up to hopcount_limit."""
     forward_to_each_other(lab)
     lab.mail.configure(hopcount_limit="10")
     for host in (lab.mail, lab.remote):
         host.misconfigure(prepend_delivered_header="")
 
-    mail = lab.client.submit("loop@example.com", server=lab.mail, sender="dave@example.net")
+    mail = lab.client.smtp("loop@example.com", server=lab.mail, sender="dave@example.net")
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.4.0", saying="too many hops")
-    visits = [one for one in lab.events(Delivery, lab.mail) if one.forwarded_as]
+    visits = [event for event in lab.events(Delivery, lab.mail) if event.forwarded_as]
     assert len(visits) > 2
-    assert [one.text for one in lab.events(Complaint, lab.mail) if "hopcount exceeded" in one.text]
+    assert [
+        event.text for event in lab.events(Complaint, lab.mail) if "hopcount exceeded" in event.text
+    ]
 
 
 @pytest.mark.faq("delivered-to", "37-S4")
 def test_behaviour_a_forward_file_that_names_its_owner_is_no_loop(lab: Lab) -> None:
-    """Alice's .forward to alice delivers to her mailbox; carol's backslash does so, too."""
-    lab.mail.write("/home/alice/.forward", "alice@example.com\n", owner="alice")
-    lab.mail.write("/home/carol/.forward", "\\carol, dave@example.com\n", owner="carol")
+    """A .forward that names its owner delivers to the mailbox; so does a backslash name."""
+    lab.mail.cure.write("/home/alice/.forward", "alice@example.com\n", owner="alice")
+    lab.mail.cure.write("/home/carol/.forward", "\\carol, dave@example.com\n", owner="carol")
 
-    mail = lab.client.submit(["alice@example.com", "carol@example.com"], server=lab.mail)
+    mail = lab.client.smtp(["alice@example.com", "carol@example.com"], server=lab.mail)
     lab.settle(mail)
 
     for user in ("alice", "carol", "dave"):

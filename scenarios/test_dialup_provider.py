@@ -1,19 +1,17 @@
 """Running Postfix on a dialup machine: mail that waits at its provider.
 
-The FAQ's answer: the provider keeps it, and the customer asks for it by ETRN when
-the line is up (RFC 1985). Postfix answers ETRN for its relay_domains, of whose
-mail it keeps lists (fast_flush_domains, 1.0); "postqueue -s" is the same by hand.
-Whoever may ask is the provider's to say (smtpd_etrn_restrictions). The customer's
-own side is in test_dialup.py.
+The provider keeps the mail, and the customer requests it with ETRN when the line is up
+(RFC 1985). Postfix accepts ETRN for its relay_domains; "postqueue -s" does the same by
+hand. The provider decides which clients may use ETRN (smtpd_etrn_restrictions).
+
+Since the FAQ:
+- 1.0: fast_flush_domains, the domains for which Postfix keeps lists of their mail.
 """
 
 import pytest
 
+from maillab import Delivery, Lab, PostfixHost, Reply
 from maillab.faults import Dialup
-from maillab.lab import Lab
-from maillab.maillog import Delivery
-from maillab.postfix import MailHost
-from maillab.session import Reply
 
 pytestmark = pytest.mark.topology("dialup")
 
@@ -21,8 +19,8 @@ LINE = Dialup(rate_bit_s=33_600)
 ALICE, BOB = "alice@example.org", "bob@example.com"
 
 
-def ask(who: MailHost, provider: MailHost, domain: str = "example.com") -> Reply:
-    """Have a machine ask the provider for the mail of a domain."""
+def ask(who: PostfixHost, provider: PostfixHost, domain: str = "example.com") -> Reply:
+    """Send ETRN for a domain from a machine to the provider."""
     with who.session(provider) as session:
         session.ehlo()
         return session.etrn(domain)
@@ -30,13 +28,13 @@ def ask(who: MailHost, provider: MailHost, domain: str = "example.com") -> Reply
 
 @pytest.mark.faq("dialup", "6d")
 def test_symptom_mail_stays_at_the_provider_while_the_line_is_up(lab: Lab) -> None:
-    """It tries when its own time has come, which is not when the customer calls."""
+    """The provider retries on its own schedule, not when the customer calls."""
     lab.isp.configure(smtp_connect_timeout="1s")
 
     with lab.home.faulty(LINE):
         mail = lab.remote.send(BOB)
         lab.settle(mail)
-        # The attempt that is due by then fails, and on default settings none follows for 4000 s.
+        # This attempt fails, and by default the next one is 4000 s later.
         lab.clock.advance(hours=6)
         lab.settle(mail)
         with LINE.call(lab.home):
@@ -54,7 +52,7 @@ def test_symptom_mail_stays_at_the_provider_while_the_line_is_up(lab: Lab) -> No
 
 @pytest.mark.faq("dialup", "6d")
 def test_cure_the_customer_asks_for_its_mail(lab: Lab) -> None:
-    """ETRN has the provider send all it holds for the domain, at once."""
+    """ETRN makes the provider send all mail for the domain at once."""
     lab.isp.configure(smtp_connect_timeout="1s")
 
     with lab.home.faulty(LINE):
@@ -79,7 +77,7 @@ def test_cure_the_customer_asks_for_its_mail(lab: Lab) -> None:
 def test_symptom_the_provider_keeps_no_list_for_the_domain(
     lab: Lab, flushed: str, setting: str
 ) -> None:
-    """Outside of fast_flush_domains there is no ETRN, and no "postqueue -s" either."""
+    """Outside fast_flush_domains both ETRN and "postqueue -s" are refused."""
     lab.isp.configure(fast_flush_domains="$relay_domains")
     lab.isp.misconfigure(fast_flush_domains=flushed)
     lab.home.stop()
@@ -101,7 +99,7 @@ def test_symptom_the_provider_keeps_no_list_for_the_domain(
 
 @pytest.mark.faq("dialup", "6d")
 def test_cure_the_provider_keeps_lists_for_its_relay_domains(lab: Lab) -> None:
-    """With fast_flush_domains as it is by default, ETRN finds the domain's mail."""
+    """With the default fast_flush_domains ETRN finds the domain's mail."""
     lab.isp.configure(fast_flush_domains="")
     lab.isp.cure.configure(fast_flush_domains="$relay_domains")
     lab.home.stop()
@@ -118,7 +116,7 @@ def test_cure_the_provider_keeps_lists_for_its_relay_domains(lab: Lab) -> None:
 
 @pytest.mark.faq("dialup", "6d")
 def test_behaviour_only_the_domains_mail_is_sent(lab: Lab) -> None:
-    """For the provider's own administrator ETRN is "postqueue -s"; other mail waits on."""
+    """The provider's own "postqueue -s" sends the domain's mail; other mail waits."""
     lab.home.stop()
     lab.remote.stop()
     theirs, other = lab.isp.send(BOB), lab.isp.send(ALICE)
@@ -126,7 +124,7 @@ def test_behaviour_only_the_domains_mail_is_sent(lab: Lab) -> None:
     lab.home.start()
     lab.remote.start()
 
-    lab.isp.flush(site="example.com")
+    lab.isp.cure.flush(site="example.com")
     lab.settle(theirs)
 
     assert theirs.delivered_to(lab.home, mailbox="bob")
@@ -136,7 +134,7 @@ def test_behaviour_only_the_domains_mail_is_sent(lab: Lab) -> None:
 
 @pytest.mark.faq("dialup", "6d")
 def test_behaviour_there_is_no_etrn_for_other_peoples_domains(lab: Lab) -> None:
-    """The provider flushes for its relay domains only, whoever asks."""
+    """The provider refuses ETRN and "postqueue -s" outside its relay domains."""
     reply = ask(lab.home, lab.isp, "example.org")
     by_hand = lab.isp.run("postqueue", "-s", "example.org", check=False)
 
@@ -148,7 +146,7 @@ def test_behaviour_there_is_no_etrn_for_other_peoples_domains(lab: Lab) -> None:
 
 @pytest.mark.faq("dialup", "6d")
 def test_symptom_strangers_have_the_provider_call(lab: Lab) -> None:
-    """By default everybody may say ETRN for anybody's domain, and cause attempts at will."""
+    """By default any client may send ETRN for any customer and trigger attempts."""
     lab.isp.configure(smtpd_etrn_restrictions="permit_mynetworks, reject")
     lab.isp.misconfigure(smtpd_etrn_restrictions="")
     lab.home.stop()
@@ -159,13 +157,13 @@ def test_symptom_strangers_have_the_provider_call(lab: Lab) -> None:
     lab.settle(mail)
 
     assert (reply.code, reply.text) == (250, "Queuing started")
-    tried = [one.status for one in lab.events(Delivery, lab.isp)]
+    tried = [event.status for event in lab.events(Delivery, lab.isp)]
     assert tried == ["deferred", "deferred"]
 
 
 @pytest.mark.faq("dialup", "6d")
 def test_cure_etrn_is_for_customers(lab: Lab) -> None:
-    """With smtpd_etrn_restrictions a stranger is refused and the customer is served."""
+    """With smtpd_etrn_restrictions strangers are refused and the customer is served."""
     lab.isp.configure(smtpd_etrn_restrictions="")
     lab.isp.cure.configure(smtpd_etrn_restrictions="permit_mynetworks, reject")
     lab.home.stop()
@@ -174,7 +172,7 @@ def test_cure_etrn_is_for_customers(lab: Lab) -> None:
 
     stranger = ask(lab.remote, lab.isp)
     lab.settle(mail)
-    tried = [one.status for one in lab.events(Delivery, lab.isp)]
+    tried = [event.status for event in lab.events(Delivery, lab.isp)]
     lab.home.start()
     customer = ask(lab.home, lab.isp)
     lab.settle(mail)
@@ -188,7 +186,7 @@ def test_cure_etrn_is_for_customers(lab: Lab) -> None:
 
 @pytest.mark.faq("dialup", "6d")
 def test_behaviour_the_provider_returns_mail_nobody_called_for(lab: Lab) -> None:
-    """After five days on default settings the sender gets it back, from the provider."""
+    """After five days on default settings the provider returns the mail to the sender."""
     lab.isp.configure(smtp_connect_timeout="1s")
 
     with lab.home.faulty(LINE):
@@ -207,11 +205,11 @@ def test_behaviour_the_provider_returns_mail_nobody_called_for(lab: Lab) -> None
 
 @pytest.mark.faq("dialup", "6d")
 def test_behaviour_etrn_overrides_deferred_transports(lab: Lab) -> None:
-    """So a provider need not try at all between the customer's calls."""
-    lab.isp.configure(defer_transports="relay")
+    """ETRN sends mail even when its transport is deferred between calls."""
+    lab.isp.cure.configure(defer_transports="relay")
     mail = lab.remote.send(BOB)
     lab.settle(mail)
-    waits = bool(mail.deferred(dsn="4.3.2", saying="deferred transport"))
+    waits = mail.deferred(dsn="4.3.2", saying="deferred transport").now()
 
     ask(lab.home, lab.isp)
     lab.settle(mail)

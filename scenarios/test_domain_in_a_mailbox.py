@@ -1,15 +1,18 @@
-r"""Receiving mail for a whole domain in one mailbox.
+"""Receiving mail for a whole domain in one mailbox.
 
-With "@domain joe" in a virtual map all of it goes to joe, and in the FAQ's days the
-address it was sent to was lost where no header told it: hence the trick with a
-regular expression that puts it into joe's address extension. Since 2.0 local(8)
-writes X-Original-To: and the trick is optional; two recipients are two copies then.
-Either way the whole domain exists: unknown users are not refused any more.
+"@domain joe" in virtual_alias_maps sends all of the domain's mail to joe, and local(8)
+writes the original address into X-Original-To:. To have the address in joe's address
+extension, use a regular expression and recipient_delimiter; two recipients then make two
+copies. Either way every address in the domain exists: Postfix no longer refuses unknown
+users.
+
+Since the FAQ:
+- 2.0: X-Original-To; before that, the original recipient was lost.
 """
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab
 
 pytestmark = pytest.mark.topology("standalone")
 
@@ -18,8 +21,8 @@ TRICK = "/^virtual\\.example$/ whatever\n/^(.*)@virtual\\.example$/ joe+$1\n"
 
 
 def copies(lab: Lab) -> list[tuple[str, str]]:
-    """Send to two addresses of the domain: joe's copies, whom they say they are for."""
-    mail = lab.client.submit(
+    """Send to two addresses of the domain; return the recipient headers of joe's copies."""
+    mail = lab.client.smtp(
         [f"{name}@virtual.example" for name in LOCAL_PARTS],
         server=lab.mail,
         headers={"To": "undisclosed-recipients:;"},
@@ -31,7 +34,7 @@ def copies(lab: Lab) -> list[tuple[str, str]]:
 
 
 def catch_all(lab: Lab) -> dict[str, str]:
-    """The domain goes to joe."""
+    """Return the settings that send the whole domain to joe."""
     return {
         "virtual_alias_domains": "virtual.example",
         "virtual_alias_maps": lab.mail.table("virtual", {"@virtual.example": "joe"}),
@@ -40,7 +43,7 @@ def catch_all(lab: Lab) -> dict[str, str]:
 
 @pytest.mark.faq("domain-in-a-mailbox", "43-S1")
 def test_symptom_the_original_address_is_lost(lab: Lab) -> None:
-    """As it was before 2.0: one copy, and nothing tells for whom."""
+    """As before 2.0, one copy arrives, and no header names the recipient."""
     lab.mail.configure(**catch_all(lab))
     lab.mail.misconfigure(enable_original_recipient="no")
 
@@ -50,7 +53,7 @@ def test_symptom_the_original_address_is_lost(lab: Lab) -> None:
 @pytest.mark.faq("domain-in-a-mailbox", "43-S2")
 @pytest.mark.parametrize("kind", ["pcre", "regexp"])
 def test_cure_the_address_becomes_an_extension(lab: Lab, kind: str) -> None:
-    """joe+$1 makes a copy for each address and keeps its capitals."""
+    """joe+$1 makes one copy for each address and preserves upper case."""
     lab.mail.configure(enable_original_recipient="no", recipient_delimiter="+", **catch_all(lab))
     lab.mail.cure.configure(virtual_alias_maps=lab.mail.table("trick", TRICK, kind=kind))
 
@@ -67,7 +70,7 @@ def test_symptom_the_trick_needs_the_delimiter(lab: Lab) -> None:
     )
     lab.mail.misconfigure(recipient_delimiter="")
 
-    mail = lab.client.submit("sales@virtual.example", server=lab.mail)
+    mail = lab.client.smtp("sales@virtual.example", server=lab.mail)
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.1.1", saying='unknown user: "joe+sales"')
@@ -75,7 +78,7 @@ def test_symptom_the_trick_needs_the_delimiter(lab: Lab) -> None:
 
 @pytest.mark.faq("domain-in-a-mailbox", "43-S3")
 def test_cure_x_original_to_tells_today(lab: Lab) -> None:
-    """enable_original_recipient, on by default, makes the plain map enough."""
+    """enable_original_recipient, on by default, makes the plain map sufficient."""
     lab.mail.configure(enable_original_recipient="no", **catch_all(lab))
     lab.mail.cure.configure(enable_original_recipient="yes")
 
@@ -87,14 +90,14 @@ def test_cure_x_original_to_tells_today(lab: Lab) -> None:
 
 @pytest.mark.faq("domain-in-a-mailbox")
 def test_symptom_the_whole_domain_exists(lab: Lab) -> None:
-    """A catch-all takes what anybody makes up; nothing is refused as unknown."""
+    """A catch-all accepts invented addresses; Postfix refuses none as unknown."""
     lab.mail.configure(
         virtual_alias_domains="virtual.example",
         virtual_alias_maps=lab.mail.table("listed", {"sales@virtual.example": "joe"}),
     )
     lab.mail.misconfigure(**catch_all(lab))
 
-    mail = lab.client.submit("made-up@virtual.example", server=lab.mail)
+    mail = lab.client.smtp("made-up@virtual.example", server=lab.mail)
     lab.settle(mail)
 
     assert mail.delivered_to(lab.mail, mailbox="joe")

@@ -1,19 +1,18 @@
 """Running Postfix on a firewall: mail passes, nothing else does.
 
-The FAQ's answer: the firewall stores nothing, takes mail for the domain from
-anywhere and for anywhere from the gateway inside, and a transport map names
-that gateway. All of it stands; the domain goes into relay_domains, empty by
-default since 3.0. The FAQ's trap stands, too: a domain in relay_domains brings
-its subdomains along, as parent_domain_matches_subdomains says by default, and
-the firewall is their MX. Today one can take relay_domains out of that list; the
-FAQ had to name the subdomains in the transport map to refuse them. And since
-2.0 the firewall can know who exists inside (relay_recipient_maps), where it
-used to accept anybody and to return the mail later.
+The firewall stores no mail; a transport map names the gateway inside, and relay_domains
+lists the domain. Tell the firewall the users inside (relay_recipient_maps): otherwise it
+accepts every recipient and returns the mail later. Remove relay_domains from
+parent_domain_matches_subdomains, or mail for subdomains is accepted and loops.
+
+Since the FAQ:
+- 2.0: relay_recipient_maps.
+- 3.0: relay_domains is empty by default, with compatibility_level 2 or later.
 """
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab, Started
 
 pytestmark = pytest.mark.topology("firewall")
 
@@ -28,7 +27,7 @@ BELOW = "joe@sub.example.com"
 
 @pytest.mark.faq("firewall", "5b")
 def test_behaviour_mail_passes_in_both_directions(lab: Lab) -> None:
-    """The firewall hands mail on, inwards by transport map, outwards by MX."""
+    """The firewall relays mail: inwards by transport map, outwards by MX."""
     incoming = lab.outside.send(to="alice@example.com", user="bob")
     outgoing = lab.inside.send(to="carol@example.net", user="dave")
 
@@ -43,10 +42,21 @@ def test_behaviour_mail_passes_in_both_directions(lab: Lab) -> None:
 
 
 @pytest.mark.faq("firewall", "5a")
+def test_behaviour_postconf_tells_the_version(lab: Lab) -> None:
+    """The answer depends on the version; "postconf mail_version" prints the one that runs."""
+    lab.firewall.restart()
+    started = lab.wait_for(Started, host=lab.firewall)
+
+    printed = lab.firewall.run("postconf", "mail_version").stdout
+
+    assert printed == f"mail_version = {started.version}\n"
+
+
+@pytest.mark.faq("firewall", "5a")
 @pytest.mark.parametrize("recipient", ["joe@example.net", "joe@notexample.com", BELOW])
 def test_behaviour_strangers_get_no_other_mail_in(lab: Lab, recipient: str) -> None:
-    """From outside the firewall takes mail for its domain alone."""
-    mail = lab.outside.submit(recipient, server=lab.firewall)
+    """From outside the firewall accepts mail for its domain only."""
+    mail = lab.outside.smtp(recipient, server=lab.firewall)
 
     lab.settle(mail)
 
@@ -56,7 +66,7 @@ def test_behaviour_strangers_get_no_other_mail_in(lab: Lab, recipient: str) -> N
 
 @pytest.mark.faq("firewall", "5a")
 def test_symptom_mail_for_subdomains_is_taken_and_loops(lab: Lab) -> None:
-    """A domain in relay_domains brings its subdomains, for which there is no way in."""
+    """A domain in relay_domains includes its subdomains, which have no route inside."""
     lab.firewall.misconfigure(parent_domain_matches_subdomains=MATCH_SUBDOMAINS)
 
     mail = lab.outside.send(to=BELOW, user="bob")
@@ -72,12 +82,12 @@ def test_symptom_mail_for_subdomains_is_taken_and_loops(lab: Lab) -> None:
 
 @pytest.mark.faq("firewall", "5b")
 def test_cure_subdomains_have_to_be_named(lab: Lab) -> None:
-    """Without relay_domains in parent_domain_matches_subdomains they are refused."""
+    """Subdomains are refused without relay_domains in parent_domain_matches_subdomains."""
     lab.firewall.configure(parent_domain_matches_subdomains=MATCH_SUBDOMAINS)
     lab.firewall.cure.configure(parent_domain_matches_subdomains=NO_RELAYING_BELOW)
 
-    below = lab.outside.submit(BELOW, server=lab.firewall)
-    domain = lab.outside.submit("joe@example.com", server=lab.firewall)
+    below = lab.outside.smtp(BELOW, server=lab.firewall)
+    domain = lab.outside.smtp("joe@example.com", server=lab.firewall)
     lab.settle(below, domain)
 
     assert below.rejected(454, "4.7.1", saying=f"<{BELOW}>: Relay access denied")
@@ -86,7 +96,7 @@ def test_cure_subdomains_have_to_be_named(lab: Lab) -> None:
 
 @pytest.mark.faq("firewall", "5c")
 def test_cure_a_transport_map_refuses_subdomains(lab: Lab) -> None:
-    """The FAQ's own cure works: error: in the transport map, heeded at RCPT TO."""
+    """The FAQ's cure works: error: in the transport map is checked at RCPT TO."""
     lab.firewall.configure(parent_domain_matches_subdomains=MATCH_SUBDOMAINS)
     transport = lab.firewall.cure.table(
         "transport",
@@ -97,8 +107,8 @@ def test_cure_a_transport_map_refuses_subdomains(lab: Lab) -> None:
     )
     lab.firewall.cure.configure(transport_maps=transport)
 
-    below = lab.outside.submit(BELOW, server=lab.firewall)
-    domain = lab.outside.submit("joe@example.com", server=lab.firewall)
+    below = lab.outside.smtp(BELOW, server=lab.firewall)
+    domain = lab.outside.smtp("joe@example.com", server=lab.firewall)
     lab.settle(below, domain)
 
     refusal = f"<{BELOW}>: Recipient address rejected: no mail to subdomains"
@@ -108,12 +118,12 @@ def test_cure_a_transport_map_refuses_subdomains(lab: Lab) -> None:
 
 @pytest.mark.faq("firewall", "5a")
 def test_symptom_mail_for_unknown_users_comes_back_to_bystanders(lab: Lab) -> None:
-    """A firewall that knows no users accepts all, and returns the rest to a forged sender."""
+    """A firewall without a user list accepts every user and bounces to forged senders."""
     users = lab.firewall.table("relay_recipients", {"joe@example.com": "x"})
     lab.firewall.configure(relay_recipient_maps=users)
     lab.firewall.misconfigure(relay_recipient_maps="")
 
-    mail = lab.outside.submit("nosuch@example.com", server=lab.firewall, sender="carol@example.net")
+    mail = lab.outside.smtp("nosuch@example.com", server=lab.firewall, sender="carol@example.net")
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.1.1", saying="said: 550 5.1.1 <nosuch@example.com>")
@@ -123,12 +133,12 @@ def test_symptom_mail_for_unknown_users_comes_back_to_bystanders(lab: Lab) -> No
 
 @pytest.mark.faq("firewall", "5d")
 def test_cure_unknown_users_are_refused_at_the_firewall(lab: Lab) -> None:
-    """With relay_recipient_maps mail for nobody never gets in, and nothing comes back."""
+    """With relay_recipient_maps mail for unknown users is refused and does not bounce."""
     users = lab.firewall.table("relay_recipients", {"joe@example.com": "x"})
     lab.firewall.cure.configure(relay_recipient_maps=users)
 
-    nobody = lab.outside.submit("nosuch@example.com", server=lab.firewall)
-    joe = lab.outside.submit("joe@example.com", server=lab.firewall)
+    nobody = lab.outside.smtp("nosuch@example.com", server=lab.firewall)
+    joe = lab.outside.smtp("joe@example.com", server=lab.firewall)
     lab.settle(nobody, joe)
 
     refusal = (
@@ -140,7 +150,7 @@ def test_cure_unknown_users_are_refused_at_the_firewall(lab: Lab) -> None:
 
 @pytest.mark.faq("firewall", "5e")
 def test_symptom_mail_for_the_firewalls_own_postmaster_loops(lab: Lab) -> None:
-    """A machine that stores nothing has no postmaster, and cannot even say so."""
+    """A machine that stores no mail has no postmaster, and even its bounce loops back."""
     lab.firewall.misconfigure(virtual_alias_maps="", myorigin="$myhostname")
 
     mail = lab.firewall.send(to="postmaster@firewall.example.com", user="bob")
@@ -157,7 +167,7 @@ def test_symptom_mail_for_the_firewalls_own_postmaster_loops(lab: Lab) -> None:
 @pytest.mark.faq("firewall", "5e")
 @pytest.mark.parametrize("mailbox", ["postmaster", "root"])
 def test_cure_virtual_aliases_lead_the_postmasters_mail_inside(lab: Lab, mailbox: str) -> None:
-    """Mail to the machine itself goes to somebody inside who reads it."""
+    """Virtual aliases send the machine's own mail to a person inside who reads it."""
     lab.firewall.configure(virtual_alias_maps="")
     aliases = lab.firewall.cure.table(
         "virtual", {f"{mailbox}@firewall.example.com": "dave@example.com"}

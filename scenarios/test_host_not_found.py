@@ -1,71 +1,70 @@
 """Mail stays queued with: Host not found, try again.
 
-"Try again" is the resolver's word for a nameserver that gives no answer, or none
-that is one. Whether the domain has MX hosts is not known then, so mail waits
-however well its address may be known: RFC 5321 section 5.1 wants MX hosts first.
-An answer that says "no" is another matter: mail is returned at once.
+A nameserver gave no answer or an invalid one, so Postfix cannot know whether the domain
+has MX hosts, and mail waits even if the domain's address is known. Check the host's own
+/etc/resolv.conf, its copy in the jail (see chroot-names), and run "postfix reload" after a
+repair. If only that domain's nameserver fails, ignore_mx_lookup_error = yes makes Postfix
+use the address.
 
-The log's words changed ("Host or domain name not found. Name service error for
-name=… type=…"), the answer did not. Where a domain's nameserver breaks
-on MX queries, ignore_mx_lookup_error takes the address for it. Else the host's own
-resolver is to be looked at, and the copy in the jail (see chroot-names). An smtp(8)
-that runs keeps the resolver it started with, so reload after a repair. What came
-since: a domain says itself that it wants no mail (RFC 7505, Postfix 3.0), and
-smtp_defer_if_no_mx_address_found for those who wait for an MX host's address.
+RFC 5321 section 5.1 requires MX hosts first. With a negative answer Postfix returns the
+mail at once. A running smtp(8) keeps the resolver that it started with.
+
+Since the FAQ:
+- The log says "Host or domain name not found. Name service error for name=… type=…".
+- 3.0: a domain can declare that it accepts no mail (RFC 7505).
+- smtp_defer_if_no_mx_address_found makes mail wait for an MX host's address.
 """
 
 import pytest
 
-from maillab.faults import DnsAnswer, DnsDrop, DnsTruncated
-from maillab.faults.names import Rcode
-from maillab.host import Fault
-from maillab.lab import Lab
-from maillab.maillog import Complaint, Delivery
+from maillab import Complaint, Delivery, Fault, Lab
+from maillab.faults import DnsAnswer, DnsDrop, DnsTruncated, Rcode
 
 pytestmark = pytest.mark.topology("standalone")
 
 NOT_FOUND = "Host or domain name not found. Name service error for name="
 TRY_AGAIN = f"{NOT_FOUND}example.net type=MX: Host not found, try again"
 RESOLV_CONF = "/etc/resolv.conf"
-# Nobody listens there, which the resolver is told at once.
+# No server listens there, and the resolver gets an immediate refusal.
 OF_OLD = "# maillab\nnameserver 127.0.0.9\n"
 
 MX_FAILS = DnsAnswer("both.example.org", "MX", rcode="SERVFAIL")
 MX_LOST = DnsDrop("both.example.org", "MX")
-# As where a firewall knows DNS by UDP only, and the answer is long.
+# A long answer, and a firewall that allows DNS over UDP only.
 MX_BY_TCP_ONLY = DnsTruncated("both.example.org", "MX", tcp_refused=True)
 NO_MX_ANSWER = pytest.mark.parametrize(
     "fault", [MX_FAILS, MX_LOST, MX_BY_TCP_ONLY], ids=["servfail", "lost", "tcp-refused"]
 )
+ASK_FOR_IPV6 = "import socket, sys; socket.getaddrinfo(sys.argv[1], 25, socket.AF_INET6)"
 
 
 def remote_takes(lab: Lab, domain: str) -> None:
-    """Make a domain of the zone one of those whose mail the remote stores."""
+    """Make the remote accept mail for a domain of the zone."""
     lab.remote.configure(mydestination=f"$myhostname, $mydomain, {domain}")
 
 
 def resolver_waits_less(lab: Lab) -> None:
-    """Two tries of one second each, so that a lost answer is given up soon."""
+    """Reduce the resolver's timeout to one second, so that a lost answer fails soon."""
     text = lab.mail.read(RESOLV_CONF) or ""
     lab.mail.write(RESOLV_CONF, text.replace("timeout:2", "timeout:1"))
 
 
 def dig(lab: Lab, name: str, kind: str) -> list[str]:
-    """What the nameserver itself answers on the mail server, whatever resolv.conf says."""
+    """Return the nameserver's own answer on the mail server, whatever resolv.conf says."""
     ask = (
         "import dns.message, dns.query, os, sys\n"
         "query = dns.message.make_query(*sys.argv[1:])\n"
         "for rrset in dns.query.udp(query, os.environ['NAMESERVER'], 5).answer:\n"
         "    print(*rrset, sep='\\n')\n"
     )
-    answer = lab.mail.agent.call("run", argv=["python3", "-c", ask, name, kind])
-    return str(answer["stdout"]).split("\n")[:-1]
+    answer = lab.mail.network.run("python3", "-c", ask, name, kind)
+    return answer.stdout.split("\n")[:-1]
 
 
 @pytest.mark.faq("host-not-found", "18a")
 @NO_MX_ANSWER
 def test_symptom_mail_waits_although_the_host_has_an_address(lab: Lab, fault: Fault) -> None:
-    """As long as nobody can say whether there are MX hosts, the address does not count."""
+    """Postfix ignores the address until it knows whether there are MX hosts."""
     remote_takes(lab, "both.example.org")
     resolver_waits_less(lab)
 
@@ -84,7 +83,7 @@ def test_symptom_mail_waits_although_the_host_has_an_address(lab: Lab, fault: Fa
 @pytest.mark.faq("host-not-found", "18a")
 @NO_MX_ANSWER
 def test_cure_the_address_is_used_when_the_mx_lookup_fails(lab: Lab, fault: Fault) -> None:
-    """ignore_mx_lookup_error=yes takes no answer for "no MX hosts"."""
+    """With ignore_mx_lookup_error=yes a failed lookup counts as "no MX hosts"."""
     remote_takes(lab, "both.example.org")
     resolver_waits_less(lab)
     lab.mail.cure.configure(ignore_mx_lookup_error="yes")
@@ -98,7 +97,7 @@ def test_cure_the_address_is_used_when_the_mx_lookup_fails(lab: Lab, fault: Faul
 
 @pytest.mark.faq("host-not-found", "18b")
 def test_symptom_the_nameserver_of_resolv_conf_is_no_more(lab: Lab) -> None:
-    """Postfix asks whom resolv.conf names, dig whom it is told to ask."""
+    """Postfix queries the nameserver in resolv.conf; dig queries the one it is given."""
     lab.mail.mistake.write(RESOLV_CONF, OF_OLD)
     lab.mail.restart()
 
@@ -111,7 +110,7 @@ def test_symptom_the_nameserver_of_resolv_conf_is_no_more(lab: Lab) -> None:
 
 @pytest.mark.faq("host-not-found", "18b")
 def test_symptom_the_jail_has_no_resolv_conf(lab: Lab) -> None:
-    """smtp(8) in the jail says the same where the host's own file is not copied there."""
+    """A jailed smtp(8) logs the same error if the host's resolv.conf is not copied there."""
     lab.mail.jail.empty()
     lab.mail.jail.copy("/etc/services", RESOLV_CONF)
     lab.mail.mistake.run("rm", lab.mail.jail.path(RESOLV_CONF))
@@ -139,7 +138,7 @@ def test_cure_resolv_conf_names_a_nameserver_that_answers(lab: Lab) -> None:
 
 @pytest.mark.faq("host-not-found", "18b")
 def test_cure_a_reload_after_the_repair(lab: Lab) -> None:
-    """A flush alone is for nothing: the daemon that runs asks the old nameserver again."""
+    """A flush alone does not help: the running daemon still queries the old nameserver."""
     good = lab.mail.read(RESOLV_CONF) or ""
     lab.mail.write(RESOLV_CONF, OF_OLD)
     lab.mail.restart()
@@ -177,7 +176,7 @@ def test_cure_a_reload_after_the_repair(lab: Lab) -> None:
 def test_behaviour_an_answer_that_says_no_returns_mail(
     lab: Lab, domain: str, dsn: str, reason: str
 ) -> None:
-    """The sender is told at once, and why."""
+    """The sender gets a bounce at once, with the reason."""
     mail = lab.mail.send(to=f"joe@{domain}", user="bob")
     lab.settle(mail)
 
@@ -193,7 +192,7 @@ def test_behaviour_an_answer_that_says_no_returns_mail(
 
 @pytest.mark.faq("host-not-found", "18c")
 def test_symptom_an_mx_host_without_an_address_returns_mail(lab: Lab) -> None:
-    """A slip in somebody else's zone costs the message, by default."""
+    """By default an error in the recipient's zone makes mail bounce."""
     lab.mail.configure(smtp_defer_if_no_mx_address_found="yes")
     lab.mail.misconfigure(smtp_defer_if_no_mx_address_found="no")
 
@@ -222,7 +221,7 @@ def test_cure_mail_waits_for_the_address_of_an_mx_host(lab: Lab) -> None:
 @pytest.mark.faq("host-not-found", "18c")
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "NXDOMAIN"])
 def test_behaviour_one_mx_host_with_an_address_is_enough(lab: Lab, rcode: Rcode) -> None:
-    """Of two MX hosts the first has no address, now or at all; the second is used."""
+    """Postfix uses the second MX host if the first has no address."""
     remote_takes(lab, "twomx.example.org")
 
     with lab.mail.faulty(DnsAnswer("first.example.org", "A", rcode=rcode)):
@@ -239,11 +238,13 @@ def test_behaviour_one_mx_host_with_an_address_is_enough(lab: Lab, rcode: Rcode)
 def test_behaviour_a_nameserver_that_fails_on_aaaa_queries_holds_up_nothing(
     lab: Lab, preference: str
 ) -> None:
-    """With inet_protocols=all, too, one address is enough, whichever kind is preferred."""
+    """With inet_protocols=all one address is enough, whichever kind is preferred."""
     lab.mail.configure(inet_protocols="all", smtp_address_preference=preference)
 
     with lab.mail.faulty(DnsAnswer("remote.example.net", "AAAA", rcode="SERVFAIL")):
         mail = lab.mail.send(to="joe@example.net")
         lab.settle(mail)
+        asked = lab.mail.run("python3", "-c", ASK_FOR_IPV6, "remote.example.net", check=False)
 
     assert mail.delivered_to(lab.remote, mailbox="joe")
+    assert "Temporary failure in name resolution" in asked.stderr

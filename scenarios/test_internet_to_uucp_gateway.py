@@ -1,20 +1,20 @@
 """Setting up an Internet to UUCP gateway.
 
-The FAQ's answer stands, word for word: a "uucp" service in master.cf that pipes
-mail into uux(1), the UUCP domains in a transport map, and the same domains in
-relay_domains, since a way there is no permission. What changed is small. Debian's
-master.cf has the service commented out in Postfix 3.10, so it must be put back;
-its flags have grown: "h" and "u" fold the case of domains and of users' names, "q"
-quotes these as in a header. And since 2.0 the gateway can know who exists
-behind the line (relay_recipient_maps), where it used to take anybody's mail and
-to return it two calls later.
+Define a "uucp" service in master.cf that pipes mail into uux(1), list the UUCP domains in
+a transport map, and list them in relay_domains as well: a route is not a permission to
+relay. Tell the gateway the users behind the line (relay_recipient_maps): otherwise it
+accepts mail for every user and returns it two calls later.
+
+Since the FAQ:
+- 2.0: relay_recipient_maps.
+- The service's flags have grown: "h" and "u" fold the case of domains and user names, "q"
+  quotes user names as in a header.
+- 3.10 (Debian 13): the service is commented out in master.cf.
 """
 
 import pytest
 
-from maillab import pcap, uucp
-from maillab.lab import Lab
-from maillab.maillog import Delivery, PickedUp
+from maillab import Delivery, Lab, PickedUp, pcap, uucp
 
 pytestmark = pytest.mark.topology("uucp")
 
@@ -28,13 +28,13 @@ PORT = 540
 
 
 def nothing_failed(lab: Lab) -> bool:
-    """Whether no uuxqt(8) had to report a command that failed, which it does by mail."""
+    """Return True if no uuxqt(8) reported a failed command by mail."""
     return not (lab.gateway.mailbox("uucp") or lab.leaf.mailbox("uucp"))
 
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
 def test_cure_mail_for_the_leaf_waits_for_its_call_and_arrives(lab: Lab) -> None:
-    """The transport map turns mail into one UUCP job, for all its recipients."""
+    """The transport map turns mail into one UUCP job for all its recipients."""
     lab.gateway.configure(transport_maps="")
     lab.gateway.cure.configure(transport_maps=WAY_TO_LEAF)
 
@@ -60,11 +60,11 @@ def test_cure_mail_for_the_leaf_waits_for_its_call_and_arrives(lab: Lab) -> None
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
 def test_behaviour_postfix_calls_it_sent_when_uux_has_it(lab: Lab) -> None:
-    """The gateway's log says "sent" while the mail still waits for the call."""
+    """The gateway logs "sent" while the mail still waits for the call."""
     mail = lab.world.send(to="alice@leaf.example.com")
     lab.settle(mail)
 
-    (given,) = [one for one in lab.events(Delivery, lab.gateway) if one.service == "pipe"]
+    (given,) = [event for event in lab.events(Delivery, lab.gateway) if event.service == "pipe"]
     assert (given.relay, given.dsn, given.status) == ("uucp", "2.0.0", "sent")
     assert given.reply == "delivered via uucp service"
     assert lab.gateway.queue() == []
@@ -76,7 +76,7 @@ def test_behaviour_postfix_calls_it_sent_when_uux_has_it(lab: Lab) -> None:
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
 def test_behaviour_nothing_but_uucp_is_spoken_on_the_line(lab: Lab) -> None:
-    """Mail goes both ways, and every packet is one of a session to port 540."""
+    """Mail goes both ways, and every packet belongs to a session on port 540."""
     lab.capture()
     incoming = lab.world.send(to="alice@leaf.example.com")
     outgoing = lab.leaf.send(to="joe@example.net", user="alice")
@@ -94,15 +94,17 @@ def test_behaviour_nothing_but_uucp_is_spoken_on_the_line(lab: Lab) -> None:
     assert {frozenset((packet.source, packet.destination)) for packet in line} == {frozenset(ends)}
     assert {packet.protocol for packet in line} == {"tcp"}
     assert {packet.ports[0] for packet in line} == {PORT}
-    # The gateway is no router, and the leaf knows of none.
+    # The gateway is not a router, and the leaf has no other.
     assert answer.code == 0
     world = pcap.packets(captured["world"])
-    assert not [one for one in world if lab.leaf.address in (one.source, one.destination)]
+    assert not [
+        packet for packet in world if lab.leaf.address in (packet.source, packet.destination)
+    ]
 
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
 def test_symptom_without_a_transport_the_gateway_finds_only_itself(lab: Lab) -> None:
-    """The leaf's MX is the gateway, which has nobody else to send the mail to."""
+    """The leaf's MX is the gateway, which has no other host to send the mail to."""
     lab.gateway.misconfigure(transport_maps="")
 
     mail = lab.world.send(to="alice@leaf.example.com")
@@ -114,7 +116,7 @@ def test_symptom_without_a_transport_the_gateway_finds_only_itself(lab: Lab) -> 
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
 def test_symptom_without_the_service_mail_stays_in_the_queue(lab: Lab) -> None:
-    """A transport map that names a service which master.cf does not have."""
+    """The transport map names a service that master.cf does not have."""
     lab.gateway.mistake.no_service("uucp/unix")
 
     mail = lab.world.send(to="alice@leaf.example.com")
@@ -125,8 +127,21 @@ def test_symptom_without_the_service_mail_stays_in_the_queue(lab: Lab) -> None:
 
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
+def test_behaviour_debian_ships_the_service_commented_out_since_13(lab: Lab) -> None:
+    """The shipped master.cf has the FAQ's row, up to Debian 12 in use and then as a comment."""
+    shipped = lab.gateway.read("/usr/share/postfix/master.cf.dist") or ""
+
+    rows = [line for line in shipped.splitlines() if "uucp" in line]
+
+    service, argv = (row.removeprefix("#").split() for row in rows)
+    assert [*service, *argv] == SERVICE.split()
+    commented = [row.startswith("#") for row in rows]
+    assert commented == [lab.has("no uucp service in master.cf")] * 2
+
+
+@pytest.mark.faq("internet-to-uucp-gateway", "46-S1")
 def test_cure_the_service_is_put_into_master_cf(lab: Lab) -> None:
-    """Postfix 3.10 comes with it commented out: the FAQ's line brings it back."""
+    """The FAQ's line restores a service that master.cf does not have."""
     lab.gateway.no_service("uucp/unix")
     lab.gateway.cure.service(SERVICE)
 
@@ -140,10 +155,10 @@ def test_cure_the_service_is_put_into_master_cf(lab: Lab) -> None:
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S2")
 def test_symptom_a_transport_is_no_permission(lab: Lab) -> None:
-    """A domain that has a way there, but is not in relay_domains, is relaying."""
+    """A domain with a route is still refused if relay_domains does not list it."""
     lab.gateway.misconfigure(relay_domains="")
 
-    mail = lab.world.submit("alice@leaf.example.com", server=lab.gateway)
+    mail = lab.world.smtp("alice@leaf.example.com", server=lab.gateway)
     lab.settle(mail)
 
     assert mail.rejected(454, "4.7.1", saying="<alice@leaf.example.com>: Relay access denied")
@@ -152,11 +167,11 @@ def test_symptom_a_transport_is_no_permission(lab: Lab) -> None:
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S2")
 def test_cure_the_uucp_domain_is_a_relay_domain(lab: Lab) -> None:
-    """With the domain in relay_domains strangers' mail for it is taken, as a job."""
+    """With the domain in relay_domains strangers' mail for it becomes a UUCP job."""
     lab.gateway.configure(relay_domains="")
     lab.gateway.cure.configure(relay_domains="leaf.example.com")
 
-    mail = lab.world.submit("alice@leaf.example.com", server=lab.gateway)
+    mail = lab.world.smtp("alice@leaf.example.com", server=lab.gateway)
     lab.settle(mail)
     uucp.call(lab.leaf, lab.gateway)
     lab.settle(mail)
@@ -166,7 +181,7 @@ def test_cure_the_uucp_domain_is_a_relay_domain(lab: Lab) -> None:
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S2")
 def test_symptom_an_unknown_system_returns_the_mail_at_once(lab: Lab) -> None:
-    """The next hop is a UUCP node name, and uux(1) refuses one it does not know."""
+    """The next hop is a UUCP node name, and uux(1) refuses an unknown node."""
     lab.gateway.misconfigure(transport_maps="inline:{ {leaf.example.com=uucp:nosuchsys} }")
 
     mail = lab.world.send(to="alice@leaf.example.com")
@@ -180,12 +195,12 @@ def test_symptom_an_unknown_system_returns_the_mail_at_once(lab: Lab) -> None:
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S2")
 def test_cure_unknown_users_are_refused_at_the_gateway(lab: Lab) -> None:
-    """With relay_recipient_maps mail for nobody never gets onto the line."""
+    """With relay_recipient_maps mail for unknown users is refused before the line."""
     users = lab.gateway.table("relay_recipients", {"alice@leaf.example.com": "x"})
     lab.gateway.cure.configure(relay_recipient_maps=users)
 
-    nobody = lab.world.submit("nosuch@leaf.example.com", server=lab.gateway)
-    alice = lab.world.submit("alice@leaf.example.com", server=lab.gateway)
+    nobody = lab.world.smtp("nosuch@leaf.example.com", server=lab.gateway)
+    alice = lab.world.smtp("alice@leaf.example.com", server=lab.gateway)
     lab.settle(nobody, alice)
 
     refusal = "Recipient address rejected: User unknown in relay recipient table"
@@ -196,7 +211,7 @@ def test_cure_unknown_users_are_refused_at_the_gateway(lab: Lab) -> None:
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S3")
 def test_symptom_mail_for_an_unknown_user_comes_back_two_calls_later(lab: Lab) -> None:
-    """The leaf returns it by UUCP, and the notice's empty sender survives the way."""
+    """The leaf returns the mail by UUCP, and the notice keeps its empty sender."""
     users = lab.gateway.table("relay_recipients", {"alice@leaf.example.com": "x"})
     lab.gateway.configure(relay_recipient_maps=users)
     lab.gateway.misconfigure(relay_recipient_maps="")
@@ -223,8 +238,8 @@ def test_symptom_mail_for_an_unknown_user_comes_back_two_calls_later(lab: Lab) -
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S3")
 def test_behaviour_a_notice_that_nobody_wants_starts_no_second_one(lab: Lab) -> None:
-    """Mail from <> for an unknown user ends at the leaf: it is known for a notice there."""
-    mail = lab.world.submit("nosuch@leaf.example.com", server=lab.gateway, sender="")
+    """Mail from <> for an unknown user stops at the leaf, which treats it as a notice."""
+    mail = lab.world.smtp("nosuch@leaf.example.com", server=lab.gateway, sender="")
     lab.settle(mail)
     uucp.call(lab.leaf, lab.gateway)
     lab.settle(mail)
@@ -234,7 +249,7 @@ def test_behaviour_a_notice_that_nobody_wants_starts_no_second_one(lab: Lab) -> 
     assert uucp.jobs(lab.leaf) == []
 
 
-# What the FAQ's days called BSMTP: an SMTP session in a file. No package brings a sender.
+# BSMTP of the FAQ's days: an SMTP session in a file. No package provides a sender.
 SEND_BSMTP = """\
 #!/bin/sh
 hop=$1 from=$2
@@ -259,14 +274,14 @@ BSMTP = (
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S4")
 @pytest.mark.parametrize("sender", ["carol@example.net", ""], ids=["sender", "null"])
 def test_cure_bsmtp_carries_the_envelope_in_the_data(lab: Lab, sender: str) -> None:
-    """Recipients, the empty sender and lines that begin with a dot come through as they are."""
+    """Recipients, the empty sender and lines that begin with a dot arrive unchanged."""
     lab.gateway.write("/usr/local/bin/bsmtp-out", SEND_BSMTP, mode=0o755)
     lab.leaf.write("/usr/local/bin/rsmtp", RECEIVE_BSMTP, mode=0o755)
     lab.gateway.service(BSMTP)
     lab.gateway.configure(transport_maps="")
     lab.gateway.cure.configure(transport_maps="inline:{ {leaf.example.com=bsmtp:leaf} }")
 
-    mail = lab.world.submit(
+    mail = lab.world.smtp(
         ["alice@leaf.example.com", "bob@leaf.example.com"],
         server=lab.gateway,
         sender=sender,
@@ -288,24 +303,26 @@ def test_cure_bsmtp_carries_the_envelope_in_the_data(lab: Lab, sender: str) -> N
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S4")
 def test_behaviour_a_bang_path_leads_to_the_leaf(lab: Lab) -> None:
-    """leaf!bob is bob@leaf (swap_bangpath), for which there is a way by UUCP."""
-    lab.gateway.configure(transport_maps="inline:{ {leaf=uucp:leaf} }")
+    """Postfix rewrites leaf!bob to bob@leaf (swap_bangpath), which has a route by UUCP."""
+    lab.gateway.cure.configure(transport_maps="inline:{ {leaf=uucp:leaf} }")
     lab.leaf.configure(mydestination="$myhostname, localhost, leaf")
 
     mail = lab.gateway.send(to="leaf!bob", user="carol")
     lab.settle(mail)
-    (given,) = [one for one in lab.events(Delivery, lab.gateway) if one.service == "pipe"]
+    given = [event for event in lab.events(Delivery, lab.gateway) if event.service == "pipe"]
     call = uucp.call(lab.leaf, lab.gateway)
     lab.settle(mail)
 
-    assert (given.to, given.orig_to, given.relay) == ("bob@leaf", "leaf!bob", "uucp")
+    assert [(line.to, line.orig_to, line.relay) for line in given] == [
+        ("bob@leaf", "leaf!bob", "uucp")
+    ]
     assert call.received == ["rmail bob@leaf"]
     assert mail.delivered_to(lab.leaf, mailbox="bob")
 
 
 @pytest.mark.faq("internet-to-uucp-gateway", "46-S4")
 def test_symptom_without_swap_bangpath_it_is_a_users_name(lab: Lab) -> None:
-    """A "!" that is no separator is a letter like any other."""
+    """Without swap_bangpath the "!" is part of the user's name."""
     lab.gateway.configure(transport_maps="inline:{ {leaf=uucp:leaf} }")
     lab.gateway.misconfigure(swap_bangpath="no")
 

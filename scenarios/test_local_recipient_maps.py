@@ -1,24 +1,27 @@
 """Postfix accepts mail for non-existing local users.
 
-In the FAQ's days the SMTP server took mail for whoever was @here and left it to
-the delivery agent to find nobody; the answer was to set local_recipient_maps.
-That is the default since 2.0: the password file and the aliases, read by way of
-proxymap(8), so that a chrooted server needs no copy of the password file. What
-is left of the entry is to know when the default is wrong: for users whom only
-the mail store knows, for luser_relay, and for a server in a chroot that reads
-the password file itself.
+Leave local_recipient_maps at its default, the password file and the aliases: the SMTP
+server then refuses unknown users. Change it in three cases: for users that only the mail
+store knows, for luser_relay, and for a server in a chroot that reads the password file
+itself (use proxy:unix:passwd.byname). An empty value accepts mail for every name, and
+returns it later to a sender that may be forged.
+
+Since the FAQ:
+- 2.0: the default lists the known users and reads them through proxymap(8); before that, it
+  was empty.
 """
 
 import pytest
 
-from maillab.lab import Lab
-from maillab.maillog import Complaint
+from maillab import Complaint, Lab, PostfixHost
 
 pytestmark = pytest.mark.topology("standalone")
 
-# The default, and what it was before 2.0.
+# The default today, and the default before 2.0.
 LISTED = "proxy:unix:passwd.byname $alias_maps"
 ANYBODY = ""
+# The SMTP server opens the password file itself, without proxymap(8).
+READ_BY_ITSELF = "unix:passwd.byname $alias_maps"
 UNKNOWN = "Recipient address rejected: User unknown in local recipient table"
 
 OURS = "$myhostname, localhost.$mydomain, localhost, $mydomain"
@@ -26,11 +29,11 @@ OURS = "$myhostname, localhost.$mydomain, localhost, $mydomain"
 
 @pytest.mark.faq("local-recipient-maps", "33-S1")
 def test_symptom_mail_for_nobody_is_returned_to_a_bystander(lab: Lab) -> None:
-    """Accepted first and bounced later, it goes to whoever the sender claimed to be."""
+    """Postfix accepts the mail and later bounces it to the claimed sender."""
     lab.mail.configure(local_recipient_maps=LISTED)
     lab.mail.misconfigure(local_recipient_maps=ANYBODY)
 
-    mail = lab.client.submit("nosuch@example.com", server=lab.mail, sender="joe@example.net")
+    mail = lab.client.smtp("nosuch@example.com", server=lab.mail, sender="joe@example.net")
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.1.1", saying='unknown user: "nosuch"')
@@ -43,12 +46,12 @@ def test_symptom_mail_for_nobody_is_returned_to_a_bystander(lab: Lab) -> None:
 @pytest.mark.faq("local-recipient-maps", "33-S2")
 @pytest.mark.parametrize("domain", ["example.com", "mail.example.com", "[ADDRESS]"])
 def test_cure_the_server_knows_its_users(lab: Lab, domain: str) -> None:
-    """With the users listed it refuses the others, by whatever name of the machine."""
+    """With a user list the server refuses unknown users in every local domain."""
     lab.mail.configure(local_recipient_maps=ANYBODY)
     lab.mail.cure.configure(local_recipient_maps=LISTED)
     recipient = f"nosuch@{domain.replace('ADDRESS', lab.mail.address)}"
 
-    mail = lab.client.submit(recipient, server=lab.mail, sender="joe@example.net")
+    mail = lab.client.smtp(recipient, server=lab.mail, sender="joe@example.net")
     lab.settle(mail)
 
     assert mail.rejected(550, "5.1.1", saying=f"<{recipient}>: {UNKNOWN}")
@@ -68,10 +71,10 @@ def test_cure_the_server_knows_its_users(lab: Lab, domain: str) -> None:
 def test_behaviour_users_aliases_and_the_postmaster_are_known(
     lab: Lab, recipient: str, reader: str
 ) -> None:
-    """Names in any case, aliases, and postmaster even without a domain."""
+    """Names in any case, aliases, and postmaster without a domain are accepted."""
     lab.mail.aliases({"team": "carol", "postmaster": "dave"})
 
-    mail = lab.client.submit(recipient, server=lab.mail)
+    mail = lab.client.smtp(recipient, server=lab.mail)
     lab.settle(mail)
 
     assert mail.delivered_to(lab.mail, mailbox=reader)
@@ -79,11 +82,11 @@ def test_behaviour_users_aliases_and_the_postmaster_are_known(
 
 @pytest.mark.faq("local-recipient-maps", "33-S2")
 def test_behaviour_an_extension_needs_its_delimiter(lab: Lab) -> None:
-    """alice+news is alice only where recipient_delimiter says so."""
-    before = lab.client.submit("alice+news@example.com", server=lab.mail)
-    lab.mail.configure(recipient_delimiter="+")
+    """alice+news is alice only with recipient_delimiter set."""
+    before = lab.client.smtp("alice+news@example.com", server=lab.mail)
+    lab.mail.cure.configure(recipient_delimiter="+")
 
-    after = lab.client.submit("alice+news@example.com", server=lab.mail)
+    after = lab.client.smtp("alice+news@example.com", server=lab.mail)
     lab.settle(before, after)
 
     assert before.rejected(550, "5.1.1", saying=f"<alice+news@example.com>: {UNKNOWN}")
@@ -93,7 +96,7 @@ def test_behaviour_an_extension_needs_its_delimiter(lab: Lab) -> None:
 @pytest.mark.faq("local-recipient-maps", "33-S2")
 def test_behaviour_the_refusal_may_be_for_the_time_being(lab: Lab) -> None:
     """With unknown_local_recipient_reject_code=450 the client keeps the mail and retries."""
-    lab.mail.configure(unknown_local_recipient_reject_code="450")
+    lab.mail.cure.configure(unknown_local_recipient_reject_code="450")
 
     mail = lab.remote.send("nosuch@example.com")
     lab.settle(mail)
@@ -104,7 +107,7 @@ def test_behaviour_the_refusal_may_be_for_the_time_being(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S2")
 def test_behaviour_local_submission_is_not_checked(lab: Lab) -> None:
-    """What a user hands to sendmail(1) for nobody is taken, and comes back to the user."""
+    """sendmail(1) accepts mail for an unknown user, and the sender gets a bounce."""
     mail = lab.mail.send("nosuch@example.com", user="bob")
     lab.settle(mail)
 
@@ -114,16 +117,33 @@ def test_behaviour_local_submission_is_not_checked(lab: Lab) -> None:
 
 
 def in_a_chroot(lab: Lab) -> None:
-    """The SMTP server runs in the queue directory, where there is no password file."""
+    """Run the SMTP server in the queue directory, without a password file."""
     lab.mail.configure(local_recipient_maps=LISTED)
     lab.mail.service("smtp inet n - y - - smtpd")
 
 
+def copy_the_password_file(lab: Lab, host: PostfixHost) -> None:
+    """Copy the file into the jail, and libnss_files where glibc needs it to read the file."""
+    host.jail.copy("/etc/passwd")
+    if not lab.has("no libnss_dns needed"):
+        host.jail.copy_library("libnss_files")
+
+
+def assert_it_knows_its_users(lab: Lab) -> None:
+    """Judge that the server accepts mail for alice, and refuses an unknown user."""
+    alice = lab.client.smtp("alice@example.com", server=lab.mail)
+    unknown = lab.client.smtp("nosuch@example.com", server=lab.mail)
+    lab.settle(alice, unknown)
+
+    assert alice.delivered_to(lab.mail, mailbox="alice")
+    assert unknown.rejected(550, "5.1.1", saying=f"<nosuch@example.com>: {UNKNOWN}")
+
+
 @pytest.mark.faq("local-recipient-maps", "33-S3")
 def test_symptom_a_chrooted_server_finds_no_password_file(lab: Lab) -> None:
-    """Read without proxymap(8), users are first in doubt and then, to that process, nobody."""
+    """Without proxymap(8) a process's first lookup fails temporarily; later ones find no user."""
     in_a_chroot(lab)
-    lab.mail.misconfigure(local_recipient_maps="unix:passwd.byname $alias_maps")
+    lab.mail.misconfigure(local_recipient_maps=READ_BY_ITSELF)
 
     with lab.client.session(lab.mail) as session:
         session.ehlo()
@@ -140,26 +160,46 @@ def test_symptom_a_chrooted_server_finds_no_password_file(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S3")
 def test_cure_proxymap_reads_it_outside(lab: Lab) -> None:
-    """With proxy: before the table a server in the chroot knows who is who."""
+    """With proxy: before the table a chrooted server knows the users."""
     in_a_chroot(lab)
-    lab.mail.configure(local_recipient_maps="unix:passwd.byname $alias_maps")
+    lab.mail.configure(local_recipient_maps=READ_BY_ITSELF)
     lab.mail.cure.configure(local_recipient_maps=LISTED)
 
-    alice = lab.client.submit("alice@example.com", server=lab.mail)
-    nobody = lab.client.submit("nosuch@example.com", server=lab.mail)
-    lab.settle(alice, nobody)
+    assert_it_knows_its_users(lab)
 
-    assert alice.delivered_to(lab.mail, mailbox="alice")
-    assert nobody.rejected(550, "5.1.1", saying=f"<nosuch@example.com>: {UNKNOWN}")
+
+@pytest.mark.faq("local-recipient-maps", "33-S3")
+def test_cure_the_jail_has_a_copy_of_the_password_file(lab: Lab) -> None:
+    """The FAQ's cure still works: with etc/passwd in the jail the server knows the users."""
+    in_a_chroot(lab)
+    lab.mail.configure(local_recipient_maps=READ_BY_ITSELF)
+    copy_the_password_file(lab, lab.mail.cure)
+    lab.mail.restart()
+
+    assert_it_knows_its_users(lab)
+
+
+@pytest.mark.faq("local-recipient-maps", "33-S3")
+def test_symptom_a_new_user_is_not_in_the_copy(lab: Lab) -> None:
+    """A copied password file gets stale: the server refuses a user that the host has."""
+    in_a_chroot(lab)
+    copy_the_password_file(lab, lab.mail)
+    lab.mail.misconfigure(local_recipient_maps=READ_BY_ITSELF)
+    lab.mail.user("zoe")
+
+    mail = lab.client.smtp("zoe@example.com", server=lab.mail)
+    lab.settle(mail)
+
+    assert mail.rejected(550, "5.1.1", saying=f"<zoe@example.com>: {UNKNOWN}")
 
 
 @pytest.mark.faq("local-recipient-maps", "33-S4")
 def test_symptom_the_catch_all_catches_nothing(lab: Lab) -> None:
-    """luser_relay is for unknown users, and those do not get past the server."""
+    """luser_relay is for unknown users, and the SMTP server refuses them."""
     lab.mail.configure(luser_relay="joe", local_recipient_maps=ANYBODY)
     lab.mail.misconfigure(local_recipient_maps=LISTED)
 
-    mail = lab.client.submit("nosuch@example.com", server=lab.mail)
+    mail = lab.client.smtp("nosuch@example.com", server=lab.mail)
     lab.settle(mail)
 
     assert mail.rejected(550, "5.1.1", saying=f"<nosuch@example.com>: {UNKNOWN}")
@@ -168,11 +208,11 @@ def test_symptom_the_catch_all_catches_nothing(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S4")
 def test_cure_a_catch_all_wants_no_list(lab: Lab) -> None:
-    """With local_recipient_maps empty the unknown users' mail is joe's."""
+    """With local_recipient_maps empty joe gets the unknown users' mail."""
     lab.mail.configure(luser_relay="joe", local_recipient_maps=LISTED)
     lab.mail.cure.configure(local_recipient_maps=ANYBODY)
 
-    mail = lab.client.submit("nosuch@example.com", server=lab.mail)
+    mail = lab.client.smtp("nosuch@example.com", server=lab.mail)
     lab.settle(mail)
 
     assert mail.delivered_to(lab.mail, mailbox="joe")
@@ -181,7 +221,7 @@ def test_cure_a_catch_all_wants_no_list(lab: Lab) -> None:
 
 
 def with_a_store(lab: Lab) -> None:
-    """Mailboxes are on another machine, and only there one knows zoe."""
+    """Keep mailboxes on another machine, the only one with the user zoe."""
     lab.remote.user("zoe")
     lab.remote.configure(mydestination=f"{OURS}, example.com")
     lab.mail.configure(mailbox_transport="smtp:[remote.example.net]")
@@ -189,12 +229,12 @@ def with_a_store(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S4")
 def test_symptom_users_of_the_store_are_unknown_to_the_server(lab: Lab) -> None:
-    """mailbox_transport delivers to users without an account, if they get that far."""
+    """mailbox_transport delivers to users without an account if RCPT TO accepts them."""
     with_a_store(lab)
     lab.mail.configure(local_recipient_maps=ANYBODY)
     lab.mail.misconfigure(local_recipient_maps=LISTED)
 
-    mail = lab.client.submit("zoe@example.com", server=lab.mail)
+    mail = lab.client.smtp("zoe@example.com", server=lab.mail)
     lab.settle(mail)
 
     assert mail.rejected(550, "5.1.1", saying=f"<zoe@example.com>: {UNKNOWN}")
@@ -202,13 +242,13 @@ def test_symptom_users_of_the_store_are_unknown_to_the_server(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S4")
 def test_cure_users_of_the_store_are_listed(lab: Lab) -> None:
-    """One more table names them; those whom nobody knows stay refused."""
+    """One more table lists the store's users; other unknown users are still refused."""
     with_a_store(lab)
     store = lab.mail.table("store", {"zoe": "x"})
     lab.mail.cure.configure(local_recipient_maps=f"{LISTED} {store}")
 
-    zoe = lab.client.submit("zoe@example.com", server=lab.mail)
-    nobody = lab.client.submit("nosuch@example.com", server=lab.mail)
+    zoe = lab.client.smtp("zoe@example.com", server=lab.mail)
+    nobody = lab.client.smtp("nosuch@example.com", server=lab.mail)
     lab.settle(zoe, nobody)
 
     assert zoe.delivered_to(lab.remote, mailbox="zoe")
@@ -217,16 +257,16 @@ def test_cure_users_of_the_store_are_listed(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S4")
 def test_cure_the_store_is_asked(lab: Lab) -> None:
-    """Where there is no list, reject_unverified_recipient believes the store itself."""
+    """Without a list reject_unverified_recipient trusts the store's reply."""
     with_a_store(lab)
-    # The client is answered when the store was, not when Postfix has waited three times.
+    # Wait for the store's reply: the default gives up after three polls.
     lab.mail.configure(address_verify_poll_count="20", address_verify_poll_delay="1s")
     lab.mail.cure.configure(
         local_recipient_maps=ANYBODY, smtpd_recipient_restrictions="reject_unverified_recipient"
     )
 
-    zoe = lab.client.submit("zoe@example.com", server=lab.mail)
-    nobody = lab.client.submit("nosuch@example.com", server=lab.mail)
+    zoe = lab.client.smtp("zoe@example.com", server=lab.mail)
+    nobody = lab.client.smtp("nosuch@example.com", server=lab.mail)
     lab.settle(zoe, nobody)
 
     assert zoe.delivered_to(lab.remote, mailbox="zoe")
@@ -236,11 +276,11 @@ def test_cure_the_store_is_asked(lab: Lab) -> None:
 
 @pytest.mark.faq("local-recipient-maps", "33-S4")
 def test_cure_senders_who_do_not_exist_are_refused_too(lab: Lab) -> None:
-    """With smtpd_reject_unlisted_sender nobody claims to be a user that is not."""
+    """smtpd_reject_unlisted_sender refuses local sender addresses that do not exist."""
     lab.mail.cure.configure(smtpd_reject_unlisted_sender="yes")
 
-    forged = lab.client.submit("alice@example.com", server=lab.mail, sender="nosuch@example.com")
-    real = lab.client.submit("alice@example.com", server=lab.mail, sender="joe@example.net")
+    forged = lab.client.smtp("alice@example.com", server=lab.mail, sender="nosuch@example.com")
+    real = lab.client.smtp("alice@example.com", server=lab.mail, sender="joe@example.net")
     lab.settle(forged, real)
 
     refusal = "<nosuch@example.com>: Sender address rejected: User unknown in local recipient table"

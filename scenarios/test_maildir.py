@@ -1,22 +1,25 @@
 """Support for maildir-style mailboxes.
 
-The FAQ's answer: end the name of a mailbox with a slash. It still is, and the
-slash is all that makes the difference, wherever a mailbox is named: in
-home_mailbox, in mail_spool_directory, in an alias, in a .forward file. Without
-it the same name is a file in mbox format. Maildirs of aliases belong to
-default_privs (nobody), those of a user to the user.
+End the name of a mailbox with a slash: home_mailbox = Maildir/. The slash alone makes the
+difference, wherever a mailbox is named: in home_mailbox, in mail_spool_directory, in an
+alias, in a .forward file. Without the slash the same name is a file in mbox format.
+
+Maildirs of aliases belong to default_privs (nobody), those of a user to the user.
+
+Since the FAQ:
+- The answer is unchanged.
 """
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab
 
 pytestmark = pytest.mark.topology("standalone")
 
 
 def kind_of_file(lab: Lab, path: str) -> str:
-    """What is there, and whose: as stat(1) says it."""
-    return lab.mail.run("stat", "-c", "%F, %U", path).stdout.strip()
+    """Return a path's file type and owner as stat(1) prints them."""
+    return lab.mail.run("stat", "-c", "%F, %U", path, check=False).stdout.strip()
 
 
 @pytest.mark.faq("maildir", "35-S1")
@@ -35,7 +38,7 @@ def test_symptom_without_the_slash_it_is_a_file(lab: Lab) -> None:
 
 @pytest.mark.faq("maildir", "35-S1")
 def test_symptom_without_the_slash_a_folder_of_that_name_is_in_the_way(lab: Lab) -> None:
-    """Where the maildir exists already, the file cannot be made and mail is returned."""
+    """If the maildir already exists, Postfix cannot open the file and returns the mail."""
     lab.mail.configure(home_mailbox="Maildir/")
     lab.mail.misconfigure(home_mailbox="Maildir")
     lab.mail.run("mkdir", "-p", "/home/alice/Maildir/new", user="alice")
@@ -51,7 +54,7 @@ def test_symptom_without_the_slash_a_folder_of_that_name_is_in_the_way(lab: Lab)
 
 @pytest.mark.faq("maildir", "35-S2")
 def test_cure_the_slash_makes_a_maildir(lab: Lab) -> None:
-    """With the slash each message is a file of its own, and no From_ line separates them."""
+    """With the slash each message is a file of its own, without a From_ line."""
     lab.mail.configure(home_mailbox="Maildir")
     lab.mail.cure.configure(home_mailbox="Maildir/")
 
@@ -79,9 +82,9 @@ def test_cure_the_slash_makes_a_maildir(lab: Lab) -> None:
     ("slash", "made"), [("/", "directory, nobody"), ("", "regular file, nobody")]
 )
 def test_behaviour_an_alias_names_a_maildir_or_a_file(lab: Lab, slash: str, made: str) -> None:
-    """The slash decides in an alias, too; what is made belongs to default_privs."""
+    """The slash decides in an alias, too; the mailbox belongs to default_privs."""
     lab.mail.run("install", "-d", "-o", "nobody", "/var/vmail")
-    lab.mail.aliases({"archive": f"/var/vmail/archive{slash}"})
+    lab.mail.cure.aliases({"archive": f"/var/vmail/archive{slash}"})
 
     mail = lab.remote.send(to="archive@example.com")
     lab.settle(mail)
@@ -92,8 +95,8 @@ def test_behaviour_an_alias_names_a_maildir_or_a_file(lab: Lab, slash: str, made
 
 @pytest.mark.faq("maildir", "35-S3")
 def test_behaviour_a_forward_file_names_a_maildir_of_the_user(lab: Lab) -> None:
-    """In a .forward file it is made in the user's name."""
-    lab.mail.write("/home/carol/.forward", "/home/carol/Forwarded/\n", owner="carol")
+    """A maildir named in a .forward file belongs to the user."""
+    lab.mail.cure.write("/home/carol/.forward", "/home/carol/Forwarded/\n", owner="carol")
 
     mail = lab.remote.send(to="carol@example.com")
     lab.settle(mail)
@@ -104,8 +107,8 @@ def test_behaviour_a_forward_file_names_a_maildir_of_the_user(lab: Lab) -> None:
 
 @pytest.mark.faq("maildir", "35-S3")
 def test_behaviour_the_spool_may_hold_maildirs(lab: Lab) -> None:
-    """With a slash at the end of mail_spool_directory every user has a maildir there."""
-    lab.mail.configure(mail_spool_directory="/var/vmail/")
+    """With a slash after mail_spool_directory every user has a maildir there."""
+    lab.mail.cure.configure(mail_spool_directory="/var/vmail/")
     lab.mail.run("install", "-d", "-m", "1777", "/var/vmail")
 
     mail = lab.remote.send(to="dave@example.com")

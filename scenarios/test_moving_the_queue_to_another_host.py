@@ -1,20 +1,20 @@
-"""How to move the queue to another host, whose own queue must not suffer.
+"""Moving the queue to another host without damage to that host's own queue.
 
-The FAQ's answer holds: through the other host's maildrop, where files get new
-names. What test_moving_the_queue.py tells of names holds, too: a whole queue may
-be copied while both are stopped, when "postsuper -s" renames what does not fit,
-and with long queue ids (2.9) nothing needs a new name. Copied mail keeps the
-addresses that the old host gave it until it is queued anew ("postsuper -r").
+Move the files through the other host's maildrop, where they get new names. You can copy a
+whole queue while both hosts are stopped: "postsuper -s" then renames files that do not
+match their inodes. Copied mail keeps the addresses that the old host rewrote until it is
+requeued ("postsuper -r").
 
-Here the sender's queue moves to the backup; both give their mail to the primary.
+Here the sender's queue moves to the backup; both hosts relay mail to the primary. The rules
+about names in test_moving_the_queue.py apply here, too.
+
+Since the FAQ:
+- 2.9: long queue ids need no new names.
 """
 
 import pytest
 
-from maillab.lab import Lab
-from maillab.maillog import PickedUp
-from maillab.postfix import MailHost
-from maillab.record import Mail
+from maillab import Lab, Mail, PickedUp, PostfixHost
 
 pytestmark = pytest.mark.topology("backup-mx")
 
@@ -23,7 +23,7 @@ LOG = "/var/log/mail.log"
 
 
 def send_to_the_dead_primary(lab: Lab) -> list[Mail]:
-    """Have mail wait in the sender's queue that the backup could deliver as well."""
+    """Queue mail at the sender that the backup could also deliver."""
     for host in (lab.sender, lab.backup):
         host.configure(relayhost="[primary.example.org]")
     lab.backup.configure(relay_domains="")
@@ -33,13 +33,13 @@ def send_to_the_dead_primary(lab: Lab) -> list[Mail]:
     return mails
 
 
-def ids(host: MailHost) -> list[str]:
-    """The queue ids as postqueue(1) shows them."""
+def ids(host: PostfixHost) -> list[str]:
+    """Return the queue ids as postqueue(1) shows them."""
     return sorted(entry.queue_id for entry in host.queue())
 
 
-def carry(source: MailHost, target: MailHost, folder: str) -> None:
-    """Move every deferred queue file of a host into a folder of the other, rights kept."""
+def carry(source: PostfixHost, target: PostfixHost, folder: str) -> None:
+    """Move every deferred queue file to a folder of the other host, with its rights."""
     packed = source.run("sh", "-c", f"cd {SPOOL}/deferred && tar -c $(find . -type f) | base64")
     target.write("/root/queue", packed.stdout)
     unpack = f"base64 -d /root/queue | tar -xp --transform 's,.*/,,' -C {SPOOL}/{folder}"
@@ -48,7 +48,7 @@ def carry(source: MailHost, target: MailHost, folder: str) -> None:
 
 
 def the_primary_is_back(lab: Lab, *mails: Mail) -> list[str]:
-    """Let the mail go on from both hosts; returns what alice got then."""
+    """Start the primary, flush both hosts, and return alice's Message-IDs."""
     lab.primary.start()
     lab.sender.flush()
     lab.backup.flush()
@@ -58,7 +58,7 @@ def the_primary_is_back(lab: Lab, *mails: Mail) -> list[str]:
 
 @pytest.mark.faq("moving-the-queue", "50-S3")
 def test_cure_the_queue_goes_to_another_host_through_its_maildrop(lab: Lab) -> None:
-    """The other host, which runs, reads it like new mail, gives new ids and delivers it."""
+    """The running backup reads the files as new mail, with new ids, and delivers them."""
     mails = send_to_the_dead_primary(lab)
     old = ids(lab.sender)
 
@@ -70,7 +70,7 @@ def test_cure_the_queue_goes_to_another_host_through_its_maildrop(lab: Lab) -> N
     new = ids(lab.backup)
 
     assert len(new) == 3
-    assert sorted(one.orig_id for one in lab.events(PickedUp, lab.backup)) == old
+    assert sorted(event.orig_id for event in lab.events(PickedUp, lab.backup)) == old
     assert all(mail.held_by(lab.backup) for mail in mails)
     assert ids(lab.sender) == []
     assert the_primary_is_back(lab, *mails) == sorted(mail.message_id for mail in mails)
@@ -79,7 +79,7 @@ def test_cure_the_queue_goes_to_another_host_through_its_maildrop(lab: Lab) -> N
 @pytest.mark.faq("moving-the-queue", "50-S1")
 @pytest.mark.parametrize("long", ["yes", "no"])
 def test_behaviour_a_copied_queue_keeps_long_ids_on_another_host(lab: Lab, long: str) -> None:
-    """Straight into the stopped host's deferred queue: short ids are new, long ones stay."""
+    """In a stopped host's deferred queue short ids change, and long ids stay."""
     for host in (lab.sender, lab.backup):
         host.configure(enable_long_queue_ids=long)
     lab.backup.run("chown", "postfix", LOG)
@@ -88,7 +88,7 @@ def test_behaviour_a_copied_queue_keeps_long_ids_on_another_host(lab: Lab, long:
 
     lab.sender.stop()
     lab.backup.stop()
-    carry(lab.sender, lab.backup, "deferred")
+    carry(lab.sender.cure, lab.backup.cure, "deferred")
     checked = lab.backup.run("postsuper", "-s").stderr.splitlines()
     lab.backup.start()
     lab.sender.start()
@@ -102,7 +102,7 @@ def test_behaviour_a_copied_queue_keeps_long_ids_on_another_host(lab: Lab, long:
 
 @pytest.mark.faq("moving-the-queue", "50-S1")
 def test_cure_requeuing_applies_the_new_hosts_rules(lab: Lab) -> None:
-    """Copied mail is addressed as it was; "postsuper -r ALL" has the new host rewrite it."""
+    """Copied mail keeps its addresses; "postsuper -r ALL" applies the new host's rules."""
     lab.backup.configure(
         enable_long_queue_ids="yes",
         virtual_alias_maps=lab.backup.table("virtual", {"alice@example.org": "carol@example.org"}),

@@ -1,32 +1,36 @@
 """Postfix does not try all the MX addresses.
 
-An SMTP client that gets an answer from one MX host need not try the others
-(RFC 5321 section 5.1 asks for more since). Postfix of the FAQ's days took a
-greeting of 4xx or 5xx for such an answer. Since 2.1 it goes on to the next MX
-host on any greeting but 220; the old way is left for 5xx only, by
-smtp_skip_5xx_greeting. What it still limits is how many servers it talks to in
-one attempt: smtp_mx_session_limit, 2 since 2.1, counts those that let it past
-the greeting and EHLO.
+Leave smtp_skip_5xx_greeting at "yes", its default: any greeting except 220 makes Postfix
+try the next MX host. Raise smtp_mx_session_limit if more than two servers let the client
+in and then refuse the mail. For mail that no MX host takes, name a smtp_fallback_relay.
+
+An SMTP client that gets a reply from one MX host need not try the others (RFC 5321 section
+5.1 has since asked for more). In the FAQ's days Postfix accepted a 4xx or 5xx greeting as
+such a reply.
+
+Since the FAQ:
+- 2.1: smtp_skip_5xx_greeting is "yes"; "no" restores the old behaviour, for 5xx only.
+- 2.1: there is no smtp_skip_4xx_greeting any more.
+- 2.1: smtp_mx_session_limit, 2: servers per attempt that complete the greeting and EHLO.
 """
 
 import pytest
 
+from maillab import HopFailed, Lab
 from maillab.faults import Greeting
-from maillab.lab import Lab
-from maillab.maillog import HopFailed
 
 pytestmark = pytest.mark.topology("backup-mx")
 
 BUSY = Greeting("421 too busy")
 CLOSED = Greeting("554 no mail from outside")
 
-# The primary stores mail for the domain of which it is the last of three MX hosts.
+# The primary stores mail for this domain, as the last of its three MX hosts.
 OF_THREE = "$mydomain, three.example.org"
 
 
 @pytest.mark.faq("mx-greetings", "22b")
 def test_symptom_a_5xx_greeting_bounces_what_the_backup_would_take(lab: Lab) -> None:
-    """The first server that answers decides, even when it answers 554."""
+    """The first server that replies decides, even with a 554."""
     lab.sender.misconfigure(smtp_skip_5xx_greeting="no")
 
     with lab.primary.faulty(CLOSED):
@@ -41,7 +45,7 @@ def test_symptom_a_5xx_greeting_bounces_what_the_backup_would_take(lab: Lab) -> 
 
 @pytest.mark.faq("mx-greetings", "22a")
 def test_cure_skipping_5xx_greetings_reaches_the_backup(lab: Lab) -> None:
-    """With smtp_skip_5xx_greeting the refusal counts as one more dead server."""
+    """With smtp_skip_5xx_greeting a refusal counts like a dead server."""
     lab.sender.configure(smtp_skip_5xx_greeting="no")
     lab.sender.cure.configure(smtp_skip_5xx_greeting="yes")
 
@@ -68,7 +72,7 @@ def test_cure_skipping_5xx_greetings_reaches_the_backup(lab: Lab) -> None:
 def test_behaviour_any_greeting_but_220_leads_to_the_next_mx(
     lab: Lab, greeting: str, logged: str
 ) -> None:
-    """With default settings no unfriendly greeting keeps mail from the backup."""
+    """With default settings mail reaches the backup after any greeting except 220."""
     with lab.primary.faulty(Greeting(greeting)):
         mail = lab.sender.send(to="alice@example.org")
         lab.settle(mail, until=mail.held_by(lab.backup))
@@ -80,7 +84,7 @@ def test_behaviour_any_greeting_but_220_leads_to_the_next_mx(
 
 @pytest.mark.faq("mx-greetings", "22b")
 def test_historic_a_4xx_greeting_cannot_be_taken_for_an_answer_any_more(lab: Lab) -> None:
-    """The setting that brings back the FAQ's symptom for 5xx leaves 4xx alone."""
+    """smtp_skip_5xx_greeting=no restores the FAQ's symptom for 5xx, and not for 4xx."""
     lab.sender.configure(smtp_skip_5xx_greeting="no")
 
     with lab.primary.faulty(BUSY):
@@ -89,6 +93,25 @@ def test_historic_a_4xx_greeting_cannot_be_taken_for_an_answer_any_more(lab: Lab
 
     assert mail.held_by(lab.backup)
     assert not mail.bounced()
+
+
+@pytest.mark.faq("mx-greetings", "22b")
+@pytest.mark.parametrize("value", ["yes", "no"])
+def test_historic_the_parameter_for_4xx_greetings_is_unknown(lab: Lab, value: str) -> None:
+    """postconf(1) calls smtp_skip_4xx_greeting unused, and neither value changes what happens."""
+    lab.sender.run("sh", "-c", f"echo smtp_skip_4xx_greeting={value} >>/etc/postfix/main.cf")
+    lab.sender.restart()
+
+    warning = lab.sender.run("postconf", "-n").stderr
+    with lab.primary.faulty(BUSY):
+        mail = lab.sender.send(to="alice@example.org")
+        lab.settle(mail, until=mail.held_by(lab.backup))
+
+    assert warning == (
+        "postconf: warning: /etc/postfix/main.cf: unused parameter: "
+        f"smtp_skip_4xx_greeting={value}\n"
+    )
+    assert mail.held_by(lab.backup)
 
 
 @pytest.mark.faq("mx-greetings", "22c")
@@ -103,7 +126,7 @@ def test_historic_a_4xx_greeting_cannot_be_taken_for_an_answer_any_more(lab: Lab
 def test_behaviour_mail_waits_when_every_mx_refuses_to_talk(
     lab: Lab, greeting: str, dsn: str
 ) -> None:
-    """A refusal by all servers is no reason to return mail, not even when all say 554."""
+    """If all servers refuse the session, mail waits, even if all greet with 554."""
     with lab.primary.faulty(Greeting(greeting)), lab.backup.faulty(Greeting(greeting)):
         mail = lab.sender.send(to="alice@example.org")
         lab.settle(mail)
@@ -116,7 +139,7 @@ def test_behaviour_mail_waits_when_every_mx_refuses_to_talk(
 
 @pytest.mark.faq("mx-greetings", "22c")
 def test_cure_a_fallback_relay_takes_what_no_mx_would(lab: Lab) -> None:
-    """smtp_fallback_relay stands behind the last MX host of every domain."""
+    """smtp_fallback_relay comes after the last MX host of every domain."""
     lab.victim.configure(relay_domains="example.org")
     lab.sender.cure.configure(smtp_fallback_relay="[victim.example.com]")
 
@@ -140,8 +163,8 @@ def test_cure_a_fallback_relay_takes_what_no_mx_would(lab: Lab) -> None:
 def test_behaviour_a_4xx_reply_leads_to_the_next_mx(
     lab: Lab, settings: dict[str, str], stage: str
 ) -> None:
-    """A server that says "not now" to MAIL or RCPT is left for the next one."""
-    lab.primary.configure(**settings)
+    """After a 4xx reply to MAIL or RCPT Postfix tries the next server."""
+    lab.primary.misconfigure(**settings)
 
     mail = lab.sender.send(to="alice@example.org")
     lab.settle(mail, until=mail.held_by(lab.backup))
@@ -154,7 +177,7 @@ def test_behaviour_a_4xx_reply_leads_to_the_next_mx(
 
 @pytest.mark.faq("mx-greetings", "22d")
 def test_behaviour_a_5xx_reply_to_rcpt_is_final(lab: Lab) -> None:
-    """The first server that says the recipient does not exist speaks for all."""
+    """The first server that rejects the recipient decides for all."""
     mail = lab.sender.send(to="nosuch@example.org")
     lab.settle(mail)
 
@@ -163,7 +186,7 @@ def test_behaviour_a_5xx_reply_to_rcpt_is_final(lab: Lab) -> None:
 
 
 def three_mx_hosts_of_which_two_put_off(lab: Lab) -> None:
-    """The backup and the victim say 450 to every recipient, the primary takes it."""
+    """Make the backup and the victim defer every recipient, and the primary accept."""
     lab.backup.configure(relay_domains="three.example.org", smtpd_recipient_restrictions="defer")
     lab.victim.configure(relay_domains="three.example.org", smtpd_recipient_restrictions="defer")
     lab.primary.configure(mydestination=OF_THREE)
@@ -171,7 +194,7 @@ def three_mx_hosts_of_which_two_put_off(lab: Lab) -> None:
 
 @pytest.mark.faq("mx-greetings", "22e")
 def test_symptom_the_third_mx_is_not_tried(lab: Lab) -> None:
-    """Two servers that put the recipient off use up the sessions of one attempt."""
+    """Two servers that defer the recipient use up the sessions of one attempt."""
     three_mx_hosts_of_which_two_put_off(lab)
     lab.sender.configure(smtp_mx_session_limit="3")
     lab.sender.misconfigure(smtp_mx_session_limit="2")
@@ -187,7 +210,7 @@ def test_symptom_the_third_mx_is_not_tried(lab: Lab) -> None:
 
 @pytest.mark.faq("mx-greetings", "22e")
 def test_cure_a_higher_session_limit_reaches_the_third_mx(lab: Lab) -> None:
-    """With smtp_mx_session_limit=3 the third server is asked, and takes it."""
+    """With smtp_mx_session_limit=3 Postfix tries the third server, which accepts."""
     three_mx_hosts_of_which_two_put_off(lab)
     lab.sender.cure.configure(smtp_mx_session_limit="3")
 
@@ -199,7 +222,7 @@ def test_cure_a_higher_session_limit_reaches_the_third_mx(lab: Lab) -> None:
 
 @pytest.mark.faq("mx-greetings", "22e")
 def test_behaviour_servers_that_never_let_it_in_do_not_count(lab: Lab) -> None:
-    """A dead server and an unfriendly greeting leave the limit of two untouched."""
+    """A dead server and a 421 greeting do not count against the limit of two."""
     lab.primary.configure(mydestination=OF_THREE)
     lab.victim.stop()
 

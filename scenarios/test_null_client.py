@@ -1,44 +1,47 @@
-"""Null clients: machines that send mail and take none.
+"""Null clients: machines that send mail and receive none.
 
-The FAQ's answer: send as user@domain (myorigin), give all mail to the domain's
-mail server (relayhost), and take the SMTP server and the local delivery agent
-out of master.cf; users read their mail on the server, by POP or by sharing its
-spool. As it stands there it leaves a gap: the machine's own name is still in
-mydestination, and mail for it stays in the queue for five days. Today nothing
-is taken out of master.cf. Postfix listens on the loopback only
-(inet_interfaces=loopback-only, since 2.2), and mydestination is empty.
+Set myorigin = $mydomain, relayhost = $mydomain, inet_interfaces = loopback-only and an
+empty mydestination; master.cf needs no change. Users read their mail on the server, by POP
+or from a shared spool. The server has to know the machine's name if mail for
+user@nullclient should arrive.
+
+The FAQ removed the SMTP server and the local delivery agent from master.cf. That recipe has
+a gap: mydestination still contains the machine's own name, and mail for it stays in the
+queue for five days.
+
+Since the FAQ:
+- 2.2: inet_interfaces=loopback-only.
 """
 
 import pytest
 
-from maillab import pop3
-from maillab.lab import Lab
+from maillab import Lab, pop3
 
 pytestmark = pytest.mark.topology("workstations")
 
-# Postfix as it comes.
+# Postfix's defaults.
 OUT_OF_THE_BOX = {
     "myorigin": "$myhostname",
     "relayhost": "",
     "inet_interfaces": "all",
     "mydestination": "$myhostname, localhost.$mydomain, localhost",
 }
-# What the FAQ has in main.cf; it says nothing of the rest.
+# The FAQ's main.cf; other settings keep their defaults.
 AS_IN_THE_FAQ = OUT_OF_THE_BOX | {"myorigin": "$mydomain", "relayhost": "$mydomain"}
 TODAY = AS_IN_THE_FAQ | {"inet_interfaces": "loopback-only", "mydestination": ""}
 
 ITSELF = "root@nullclient.example.com"
-# Where the server's /var/mail is on the null client.
+# The server's /var/mail as mounted on the null client.
 SPOOL = "/mnt/spool"
 
 
 @pytest.mark.faq("null-client", "3a")
 def test_symptom_mail_stays_on_a_machine_where_nobody_reads_it(lab: Lab) -> None:
-    """Postfix as it comes stores mail for its users, and takes it from the network."""
+    """By default Postfix stores mail for local users and accepts it from the network."""
     lab.nullclient.misconfigure(**OUT_OF_THE_BOX)
 
     mail = lab.nullclient.send(to="joe")
-    other = lab.ws1.submit(f"joe@{lab.nullclient.fqdn}", server=lab.nullclient)
+    other = lab.ws1.smtp(f"joe@{lab.nullclient.fqdn}", server=lab.nullclient)
     lab.settle(mail, other)
 
     assert mail.delivered_to(lab.nullclient, mailbox="joe")
@@ -48,7 +51,7 @@ def test_symptom_mail_stays_on_a_machine_where_nobody_reads_it(lab: Lab) -> None
 
 @pytest.mark.faq("null-client", "3b")
 def test_cure_the_faqs_recipe_sends_and_takes_nothing(lab: Lab) -> None:
-    """Without the two services mail goes to the server, and nobody answers on port 25."""
+    """Without the two services mail goes to the server, and port 25 is closed."""
     lab.nullclient.configure(**OUT_OF_THE_BOX)
     lab.nullclient.cure.configure(**AS_IN_THE_FAQ)
     lab.nullclient.cure.no_service("smtp/inet")
@@ -67,16 +70,16 @@ def test_cure_the_faqs_recipe_sends_and_takes_nothing(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3b")
 def test_symptom_the_faqs_recipe_forgets_the_machines_own_name(lab: Lab) -> None:
-    """Mail for it is local mail, which nothing delivers: after five days it comes back."""
+    """Mail for the machine's own name is local and undeliverable: it bounces after five days."""
     lab.nullclient.misconfigure(**AS_IN_THE_FAQ)
     lab.nullclient.mistake.no_service("smtp/inet")
     lab.nullclient.mistake.no_service("local/unix")
 
     mail = lab.nullclient.send(to=ITSELF, user="alice")
     lab.settle(mail)
-    waits = bool(mail.held_by(lab.nullclient))
-    put_off = bool(mail.deferred(dsn="4.3.0", saying="mail transport unavailable"))
-    reached = bool(mail.reached(lab.server))
+    waits = mail.held_by(lab.nullclient).now()
+    put_off = mail.deferred(dsn="4.3.0", saying="mail transport unavailable").now()
+    reached = mail.reached(lab.server).now()
     lab.clock.advance(days=5, minutes=1)
     lab.settle(mail)
 
@@ -89,7 +92,7 @@ def test_symptom_the_faqs_recipe_forgets_the_machines_own_name(lab: Lab) -> None
 
 @pytest.mark.faq("null-client", "3c")
 def test_cure_nothing_is_local_and_nobody_else_can_connect(lab: Lab) -> None:
-    """All mail goes to the server; port 25 is there for programs on the machine itself."""
+    """All mail goes to the server; port 25 serves only programs on the machine itself."""
     lab.nullclient.configure(**OUT_OF_THE_BOX)
     lab.nullclient.cure.configure(**TODAY)
 
@@ -109,7 +112,7 @@ def test_cure_nothing_is_local_and_nobody_else_can_connect(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3c")
 def test_symptom_a_server_that_does_not_trust_the_machine(lab: Lab) -> None:
-    """Mail for the machine itself goes to the server, which takes it for relaying."""
+    """Mail for the machine itself goes to the server, which refuses to relay it."""
     lab.server.misconfigure(mynetworks="127.0.0.0/8")
 
     mail = lab.nullclient.send(to=ITSELF)
@@ -121,21 +124,21 @@ def test_symptom_a_server_that_does_not_trust_the_machine(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3c")
 def test_symptom_a_server_that_sends_it_back(lab: Lab) -> None:
-    """A server that trusts the machine looks up its address, where nobody answers."""
+    """A server that trusts the machine tries to connect to it, and is refused."""
     lab.server.configure(virtual_alias_maps=f"inline:{{ {{{ITSELF}=root@example.com}} }}")
     lab.server.misconfigure(virtual_alias_maps="")
 
     mail = lab.nullclient.send(to=ITSELF)
     lab.settle(mail)
 
-    there = f"connect to nullclient.example.com[{lab.nullclient.address}]:25"
-    assert mail.deferred(dsn="4.4.1", saying=f"{there}: Connection refused")
+    reason = f"connect to nullclient.example.com[{lab.nullclient.address}]:25"
+    assert mail.deferred(dsn="4.4.1", saying=f"{reason}: Connection refused")
     assert mail.held_by(lab.server)
 
 
 @pytest.mark.faq("null-client", "3c")
 def test_cure_the_server_knows_whose_mail_it_is(lab: Lab) -> None:
-    """A virtual map on the server gives the machine's mail to somebody."""
+    """A virtual map on the server sends the machine's mail to a real user."""
     lab.server.cure.configure(virtual_alias_maps=f"inline:{{ {{{ITSELF}=dave@example.com}} }}")
 
     mail = lab.nullclient.send(to=ITSELF)
@@ -146,7 +149,7 @@ def test_cure_the_server_knows_whose_mail_it_is(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3d")
 def test_cure_mail_for_the_machine_is_returned(lab: Lab) -> None:
-    """local_transport=error: says at once that there is no mailbox; the notice is at the server."""
+    """local_transport=error: bounces the mail at once, with the notice on the server."""
     lab.nullclient.configure(**AS_IN_THE_FAQ)
     lab.nullclient.cure.configure(local_transport="error:5.1.1 Mailbox unavailable")
 
@@ -162,7 +165,7 @@ def test_cure_mail_for_the_machine_is_returned(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3c")
 def test_symptom_the_server_takes_no_mail_for_the_internet(lab: Lab) -> None:
-    """A server as it comes relays for itself alone: the null client's mail off site waits."""
+    """By default a server relays only for itself: the null client's off-site mail waits."""
     lab.server.misconfigure(mynetworks="127.0.0.0/8")
 
     mail = lab.nullclient.send(to="joe@example.net")
@@ -175,7 +178,7 @@ def test_symptom_the_server_takes_no_mail_for_the_internet(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3c")
 def test_cure_the_server_relays_for_the_null_client(lab: Lab) -> None:
-    """With the machine in the server's mynetworks its mail reaches everybody."""
+    """With the machine in the server's mynetworks its off-site mail is delivered."""
     lab.server.configure(mynetworks="127.0.0.0/8")
     lab.server.cure.configure(mynetworks=f"127.0.0.0/8, {lab.nullclient.address}")
 
@@ -190,7 +193,7 @@ def test_cure_the_server_relays_for_the_null_client(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3c")
 def test_cure_users_of_a_null_client_read_by_pop(lab: Lab) -> None:
-    """The mail is on the server, and a POP server there hands it out."""
+    """The mail is on the server, and users read it from a POP server there."""
     pop3.serve(lab.server.cure, {"joe": "secret"})
 
     mail = lab.nullclient.send(to="joe", user="alice")
@@ -203,9 +206,9 @@ def test_cure_users_of_a_null_client_read_by_pop(lab: Lab) -> None:
 
 @pytest.mark.faq("null-client", "3c")
 def test_behaviour_users_of_a_null_client_read_the_servers_spool(lab: Lab) -> None:
-    """A volume in the place of NFS: one spool on two hosts, of which one delivers.
+    """The lab shares one spool by a volume instead of NFS; only the server delivers to it.
 
-    What happens to locks is in workstations-servers.
+    For locks see workstations-servers.
     """
     mail = lab.nullclient.send(to="joe", user="alice")
     lab.settle(mail)

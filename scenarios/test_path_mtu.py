@@ -1,30 +1,42 @@
 """IP path MTU discovery.
 
-The FAQ's answer: small mail arrives and large mail times out, because somewhere
-on the way a link takes smaller packets only, and the ICMP messages that say so
-are filtered. Let them through; or have the sending host not rely on them. That
-is true today (RFC 2923), and the ways around have become better: routers clamp
-the MSS of TCP sessions, and Linux probes for what passes (tcp_mtu_probing,
-RFC 4821), if it is told to. What the FAQ says of Sendmail, that it is spared
-since it cannot pipeline, is history. New is that a TLS handshake alone may be
-too large for such a path.
+Small mail arrives and large mail times out, because a link on the path takes only smaller
+packets, and a router closer to the sender drops the ICMP messages that report it (RFC 2923).
+Let these messages through (ICMP type 3, code 4), or clamp the MSS of TCP sessions on the
+router at the link. Otherwise make the sending host independent of them:
+net.ipv4.tcp_mtu_probing = 1 probes for the usable size.
+
+Since the FAQ:
+- Linux, if configured, probes for the usable size (RFC 4821).
+- A TLS handshake alone may be too large for such a path, so small mail fails, too.
 """
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
-from maillab.faults import MtuBlackHole
-from maillab.lab import Lab
-from maillab.maillog import Delivery, Disconnected, Event
+from maillab import Delivery, Disconnected, Event, Host, Lab
+from maillab.faults import IcmpFilter, SmallMtu
 
 pytestmark = pytest.mark.topology("wan")
 
 ALICE = "alice@example.org"
 BIG_BYTES = 64_000
 FRAGMENTS = "src host {} and ip[6] & 0x20 != 0"
+# Packets that no router may fragment and that do not fit a link of 576 bytes.
+LARGE_DONT_FRAGMENT = "src host {} and ip[6] & 0x40 != 0 and ip[2:2] > 576"
+# Packets that routers may fragment.
+MAY_FRAGMENT = "tcp and src host {} and ip[6] & 0x40 == 0"
+# "Fragmentation needed": a router dropped a packet that was too big.
+TOO_BIG_REPORTS = "icmp[0] == 3 and icmp[1] == 4"
+# TCP suspects a black hole after this many (net.ipv4.tcp_retries1, plus one).
+RETRANSMISSIONS_BEFORE_PROBING = 4
 
 
 def give_up_soon(lab: Lab, sender_s: int = 2, receiver_s: int = 4) -> None:
-    """Minutes of timeouts become seconds; the client gives up before its server does."""
+    """Shorten the timeouts to seconds; the client gives up before its server."""
     patience = f"{sender_s}s"
     lab.sender.configure(
         smtp_starttls_timeout=patience,
@@ -34,15 +46,31 @@ def give_up_soon(lab: Lab, sender_s: int = 2, receiver_s: int = 4) -> None:
     lab.receiver.configure(smtpd_timeout=f"{receiver_s}s", smtpd_starttls_timeout=f"{receiver_s}s")
 
 
-def black_hole(lab: Lab, mtu_bytes: int = 576) -> MtuBlackHole:
-    """The way to the receiver has a narrow leg, and nobody says so."""
-    return MtuBlackHole(lab.receiver.address, mtu_bytes)
+@contextlib.contextmanager
+def narrow(router: Host, nearer: Host, peer: Host, mtu_bytes: int = 576) -> Iterator[None]:
+    """Narrow a router's link to a peer; a router nearer to the other end drops its ICMP.
+
+    The filter comes first and goes last: a session of an earlier mail may still repeat a packet.
+    """
+    with nearer.faulty(IcmpFilter()), router.faulty(SmallMtu(peer.address, mtu_bytes)):
+        yield
+
+
+def black_hole(lab: Lab, mtu_bytes: int = 576) -> AbstractContextManager[None]:
+    """Narrow the router's link to the receiver; the sender's provider drops the router's ICMP."""
+    return narrow(lab.router, lab.provider, lab.receiver, mtu_bytes)
+
+
+def too_big(lab: Lab) -> bool:
+    """Return True if a packet was too big for the narrow link, and its router reported that."""
+    _, at_the_link = lab.witnesses
+    return ", 0 too big, reported" not in at_the_link.source
 
 
 def way(lab: Lab) -> str:
-    """What the sender's kernel knows of the way to the receiver."""
+    """Return the sender's route to the receiver as the kernel knows it."""
     argv = ["ip", "route", "get", lab.receiver.address]
-    return str(lab.sender.agent.call("run", argv=argv)["stdout"])
+    return lab.sender.network.run(*argv).stdout
 
 
 @pytest.mark.faq("path-mtu", "21a")
@@ -55,10 +83,10 @@ def way(lab: Lab) -> str:
     ids=["fits-the-socket", "does-not"],
 )
 def test_symptom_large_mail_times_out(lab: Lab, size_bytes: int, doing: str) -> None:
-    """Small mail arrives at once; of large mail the receiver gets not a byte after DATA."""
+    """Small mail arrives at once; no byte of large mail arrives after DATA."""
     give_up_soon(lab)
 
-    with lab.router.faulty(black_hole(lab)):
+    with black_hole(lab):
         small = lab.sender.send(ALICE)
         lab.settle(small)
         large = lab.sender.send(ALICE, size_bytes=size_bytes)
@@ -68,21 +96,42 @@ def test_symptom_large_mail_times_out(lab: Lab, size_bytes: int, doing: str) -> 
     receiver = f"receiver.example.org[{lab.receiver.address}]"
     saying = f"conversation with {receiver} timed out while {doing}"
     assert large.deferred(dsn="4.4.2", saying=saying)
-    broken = [one.text for one in lab.events(Event, lab.receiver) if "timeout after" in one.text]
+    broken = [
+        event.text for event in lab.events(Event, lab.receiver) if "timeout after" in event.text
+    ]
     sender = f"sender.example.net[{lab.sender.address}]"
     assert broken == [f"timeout after DATA (0 bytes) from {sender}"]
-    (witness,) = lab.record.witnesses
-    assert "too big, untold" in witness.source
-    assert "0 too big, untold" not in witness.source
+    assert too_big(lab)
+
+
+@pytest.mark.faq("path-mtu", "21a")
+def test_symptom_a_router_closer_to_the_sender_drops_the_report(lab: Lab) -> None:
+    """Large packets have "don't fragment" set; the report about them does not get to the sender."""
+    give_up_soon(lab)
+
+    with black_hole(lab):
+        lab.capture()
+        mail = lab.sender.send(ALICE, size_bytes=BIG_BYTES)
+        lab.settle(mail)
+        lab.captured()
+
+    assert mail.deferred(dsn="4.4.2")
+    sender = lab.sender.address
+    assert lab.sender.network.packets(LARGE_DONT_FRAGMENT.format(sender))
+    assert not lab.sender.network.packets(MAY_FRAGMENT.format(sender))
+    assert lab.router.network.packets(TOO_BIG_REPORTS)
+    assert lab.provider.network.packets(TOO_BIG_REPORTS)
+    assert not lab.sender.network.packets(TOO_BIG_REPORTS)
+    assert not lab.receiver.network.packets(LARGE_DONT_FRAGMENT.format(sender))
 
 
 @pytest.mark.faq("path-mtu", "21b")
-def test_cure_the_router_may_say_so(lab: Lab) -> None:
-    """With its ICMP let through the sender learns what the path takes, and remembers it."""
+def test_cure_the_filter_lets_the_report_through(lab: Lab) -> None:
+    """With ICMP let through the sender learns the path MTU and remembers it."""
     give_up_soon(lab)
 
-    with lab.router.faulty(black_hole(lab)):
-        lab.router.cure.let_icmp_through()
+    with black_hole(lab):
+        lab.provider.cure.let_icmp_through()
         mail = lab.sender.send(ALICE, size_bytes=BIG_BYTES)
         lab.settle(mail)
         known = way(lab)
@@ -93,25 +142,24 @@ def test_cure_the_router_may_say_so(lab: Lab) -> None:
 
 @pytest.mark.faq("path-mtu", "21b")
 def test_cure_the_router_clamps_the_mss(lab: Lab) -> None:
-    """Both ends are told of segments that fit, and no packet is too big."""
+    """Both ends negotiate segments that fit, and no packet is too big."""
     give_up_soon(lab)
 
-    with lab.router.faulty(black_hole(lab)):
+    with black_hole(lab):
         lab.router.cure.clamp_mss()
         mail = lab.sender.send(ALICE, size_bytes=BIG_BYTES)
         lab.settle(mail)
 
     assert mail.delivered_to(lab.receiver, mailbox="alice")
-    (witness,) = lab.record.witnesses
-    assert "0 too big, untold" in witness.source
+    assert not too_big(lab)
 
 
 @pytest.mark.faq("path-mtu", "21b")
 def test_cure_the_sender_does_without_discovery(lab: Lab) -> None:
-    """With ip_no_pmtu_disc its packets may be split on the way, and they are."""
+    """With ip_no_pmtu_disc routers may fragment the sender's packets, and do."""
     give_up_soon(lab)
 
-    with lab.router.faulty(black_hole(lab)):
+    with black_hole(lab):
         lab.sender.cure.sysctl("net.ipv4.ip_no_pmtu_disc", "1")
         lab.capture()
         mail = lab.sender.send(ALICE, size_bytes=BIG_BYTES)
@@ -119,83 +167,95 @@ def test_cure_the_sender_does_without_discovery(lab: Lab) -> None:
         lab.captured()
 
     assert mail.delivered_to(lab.receiver, mailbox="alice")
-    assert lab.receiver.packets(FRAGMENTS.format(lab.sender.address))
+    assert lab.receiver.network.packets(FRAGMENTS.format(lab.sender.address))
 
 
 @pytest.mark.faq("path-mtu", "21b")
 def test_cure_the_sender_knows_the_way(lab: Lab) -> None:
-    """With the MTU in its route to the receiver it sends nothing larger."""
+    """With the MTU in its route to the receiver the sender sends no larger packet."""
     give_up_soon(lab)
 
-    with lab.router.faulty(black_hole(lab)):
+    with black_hole(lab):
         lab.sender.cure.limit_mtu(lab.receiver.address, 576)
         mail = lab.sender.send(ALICE, size_bytes=BIG_BYTES)
         lab.settle(mail)
 
     assert mail.delivered_to(lab.receiver, mailbox="alice")
-    (witness,) = lab.record.witnesses
-    assert "0 too big, untold" in witness.source
+    assert not too_big(lab)
 
 
 @pytest.mark.faq("path-mtu", "21b")
 @pytest.mark.parametrize(
-    ("probing", "mtu_bytes", "patience_s", "takes_s"),
-    [("1", 576, (22, 24), 5), ("2", 1280, (2, 4), 0)],
-    ids=["when-it-looks-like-a-black-hole", "always"],
+    ("probing", "mtu_bytes", "patience_s", "at_least_s", "suspects_first"),
+    [("1", 576, (22, 24), 5, True), ("1", 1280, (22, 24), 1, True), ("2", 1280, (2, 4), 0, False)],
+    ids=["when-it-looks-like-a-black-hole", "the-same-on-a-wider-link", "always"],
 )
 def test_cure_the_sender_probes(
-    lab: Lab, probing: str, mtu_bytes: int, patience_s: tuple[int, int], takes_s: int
+    lab: Lab,
+    probing: str,
+    mtu_bytes: int,
+    patience_s: tuple[int, int],
+    at_least_s: int,
+    *,
+    suspects_first: bool,
 ) -> None:
-    """With tcp_mtu_probing TCP finds out by itself what passes.
+    """With tcp_mtu_probing TCP itself finds the usable packet size.
 
-    "1" waits until it looks like a black hole, after four retransmissions, then
-    tries 1024 bytes (tcp_base_mss), then half of that, each with the doubled
-    pauses of a connection that gets no answer: thirteen seconds for a leg of 576
-    bytes. The timeout must leave it that time; Postfix's own, minutes, do. "2"
-    begins with 1024, and needs no time on a leg that takes those.
+    With "1" TCP waits for signs of a black hole, four retransmissions. Then it tries
+    1024 bytes (tcp_base_mss), and half of that, with the doubling pauses of an
+    unanswered connection: thirteen seconds for a link of 576 bytes. The timeout must
+    allow for that; Postfix's own timeouts are minutes. With "2" TCP starts at 1024
+    bytes, so on a link that takes them it waits for no such signs: at most a probe for a
+    larger size is lost.
     """
     give_up_soon(lab, *patience_s)
 
-    with lab.router.faulty(black_hole(lab, mtu_bytes)):
+    with black_hole(lab, mtu_bytes):
         lab.sender.cure.sysctl("net.ipv4.tcp_mtu_probing", probing)
+        lab.capture()
         mail = lab.sender.send(ALICE, size_bytes=BIG_BYTES)
         lab.settle(mail)
+        lab.captured()
 
     assert mail.delivered_to(lab.receiver, mailbox="alice")
     (attempt,) = lab.events(Delivery, lab.sender)
-    assert attempt.delay >= takes_s
+    assert attempt.delay >= at_least_s
+    reports = lab.router.network.packets(TOO_BIG_REPORTS)
+    assert (len(reports) > RETRANSMISSIONS_BEFORE_PROBING) is suspects_first
 
 
-def tls_with_a_narrow_way_back(lab: Lab, level: str) -> MtuBlackHole:
-    """The receiver offers TLS, and its part of a handshake is more than fits."""
+def tls_with_a_narrow_way_back(lab: Lab, level: str) -> AbstractContextManager[None]:
+    """Make the receiver offer TLS with a handshake too large for the way back."""
     give_up_soon(lab)
     lab.receiver.configure(smtpd_tls_security_level="may", smtpd_tls_cert_file="none")
     lab.sender.configure(smtp_tls_security_level=level)
-    return MtuBlackHole(lab.sender.address)
+    return narrow(lab.provider, lab.router, lab.sender)
 
 
 @pytest.mark.faq("path-mtu", "21a")
 def test_symptom_tls_fails_for_mail_of_any_size(lab: Lab) -> None:
-    """The server's large packets are lost on the way back, which are those of the handshake."""
+    """The path drops the server's large packets: those of the handshake."""
     fault = tls_with_a_narrow_way_back(lab, "encrypt")
 
-    with lab.router.faulty(fault):
+    with fault:
         mail = lab.sender.send(ALICE)
         lab.settle(mail)
 
     assert mail.deferred(dsn="4.7.5", saying="Cannot start TLS: handshake failure")
-    (broken,) = [one.text for one in lab.events(Event, lab.sender) if "SSL_connect" in one.text]
+    (broken,) = [
+        event.text for event in lab.events(Event, lab.sender) if "SSL_connect" in event.text
+    ]
     receiver = f"receiver.example.org[{lab.receiver.address}]"
     assert broken.startswith(f"SSL_connect error to {receiver}:25: Connection timed out")
 
 
 @pytest.mark.faq("path-mtu", "21b")
 def test_cure_tls_with_a_clamped_mss(lab: Lab) -> None:
-    """Once the receiver knows of small segments its part of the handshake arrives."""
+    """With a clamped MSS the receiver's part of the handshake arrives."""
     fault = tls_with_a_narrow_way_back(lab, "encrypt")
 
-    with lab.router.faulty(fault):
-        lab.router.cure.clamp_mss()
+    with fault:
+        lab.provider.cure.clamp_mss()
         mail = lab.sender.send(ALICE)
         lab.settle(mail)
 
@@ -206,21 +266,22 @@ def test_cure_tls_with_a_clamped_mss(lab: Lab) -> None:
 
 @pytest.mark.faq("path-mtu", "21a")
 def test_behaviour_opportunistic_tls_falls_back_to_clear_text(lab: Lab) -> None:
-    """With the level may small mail waits for its first retry, and then goes unencrypted.
+    """At level "may" small mail waits for its first retry, then goes unencrypted.
 
-    Postfix does without TLS only once mail is older than minimal_backoff_time.
+    Postfix falls back only for mail older than minimal_backoff_time.
     """
     fault = tls_with_a_narrow_way_back(lab, "may")
 
-    with lab.router.faulty(fault):
+    with fault:
         mail = lab.sender.send(ALICE)
         lab.settle(mail)
-        failed = mail.deferred(dsn="4.7.5", saying="Cannot start TLS: handshake failure")
-        waits = bool(failed)
+        waits = mail.deferred(dsn="4.7.5", saying="Cannot start TLS: handshake failure").now()
         lab.clock.advance(minutes=6)
         lab.settle(mail)
 
-    assert waits, failed
+    assert waits
     assert mail.delivered_to(lab.receiver, mailbox="alice")
-    (served,) = [one for one in lab.events(Disconnected, lab.receiver) if "data" in one.counts]
+    (served,) = [
+        event for event in lab.events(Disconnected, lab.receiver) if "data" in event.counts
+    ]
     assert "starttls" not in served.counts

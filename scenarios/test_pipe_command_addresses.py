@@ -1,16 +1,16 @@
 """Protecting against "| command" sender and recipient addresses.
 
-The FAQ's answer: Postfix never runs a command or opens a file because an address
-on the wire says so; only aliases and .forward files may. For the peace of mind,
-or for what stands behind it, an access table can refuse such addresses. Both
-still hold. Today such a recipient is unknown and refused at RCPT TO by default.
-The table also hits X.400 addresses, which are full of slashes.
+Postfix never runs a command or opens a file because of an address in SMTP; only aliases and
+.forward files can cause that. To protect programs after Postfix, refuse such addresses with
+an access table. The table also rejects X.400 addresses, which are full of slashes.
+
+Since the FAQ:
+- 2.0: such a recipient is also unknown, and by default refused at RCPT TO.
 """
 
 import pytest
 
-from maillab.lab import Lab
-from maillab.maillog import Delivery
+from maillab import Delivery, Lab
 
 pytestmark = pytest.mark.topology("standalone")
 
@@ -26,7 +26,7 @@ RECIPIENTS = [
 
 
 def refuse_such_addresses(host_table: str) -> dict[str, str]:
-    """The FAQ's restrictions with the table they look into."""
+    """Return the FAQ's restrictions for the table."""
     return {
         "smtpd_sender_restrictions": f"check_sender_access {host_table}",
         "smtpd_recipient_restrictions": f"check_recipient_access {host_table}",
@@ -36,10 +36,10 @@ def refuse_such_addresses(host_table: str) -> dict[str, str]:
 @pytest.mark.faq("pipe-command-addresses", "39-S1")
 @pytest.mark.parametrize("recipient", RECIPIENTS)
 def test_behaviour_such_a_recipient_is_a_user_nobody_knows(lab: Lab, recipient: str) -> None:
-    """Even where unknown users are let in, nothing is run, no file is made: it is returned."""
-    lab.mail.configure(local_recipient_maps="")
+    """Even if unknown users are accepted, Postfix runs and writes nothing, and bounces."""
+    lab.mail.misconfigure(local_recipient_maps="")
 
-    mail = lab.client.submit(recipient, server=lab.mail, sender="dave@example.net")
+    mail = lab.client.smtp(recipient, server=lab.mail, sender="dave@example.net")
     lab.settle(mail)
 
     assert mail.submission.code == 250
@@ -52,8 +52,8 @@ def test_behaviour_such_a_recipient_is_a_user_nobody_knows(lab: Lab, recipient: 
 @pytest.mark.faq("pipe-command-addresses", "39-S1")
 @pytest.mark.parametrize("recipient", RECIPIENTS)
 def test_behaviour_by_default_such_a_recipient_is_refused(lab: Lab, recipient: str) -> None:
-    """Unknown users do not get past RCPT TO."""
-    mail = lab.client.submit(recipient, server=lab.mail)
+    """Unknown users are refused at RCPT TO."""
+    mail = lab.client.smtp(recipient, server=lab.mail)
     lab.settle(mail)
 
     assert mail.rejected(550, "5.1.1", saying="User unknown in local recipient table")
@@ -62,13 +62,13 @@ def test_behaviour_by_default_such_a_recipient_is_refused(lab: Lab, recipient: s
 @pytest.mark.faq("pipe-command-addresses", "39-S1")
 def test_behaviour_a_notice_to_such_a_sender_runs_nothing(lab: Lab) -> None:
     """The notice goes to the odd address on the host that it names."""
-    lab.mail.configure(local_recipient_maps="")
+    lab.mail.misconfigure(local_recipient_maps="")
 
-    mail = lab.client.submit("nosuch@example.com", server=lab.mail, sender=SENDER)
+    mail = lab.client.smtp("nosuch@example.com", server=lab.mail, sender=SENDER)
     lab.settle(mail)
 
     assert mail.bounced(dsn="5.1.1", saying='unknown user: "nosuch"')
-    (notice,) = [one for one in lab.events(Delivery, lab.mail) if one.service == "smtp"]
+    (notice,) = [event for event in lab.events(Delivery, lab.mail) if event.service == "smtp"]
     assert notice.to == SENDER
     assert lab.mail.read(PWNED) is None
     assert lab.remote.read(PWNED) is None
@@ -81,12 +81,12 @@ def test_behaviour_a_notice_to_such_a_sender_runs_nothing(lab: Lab) -> None:
     ids=["sender", "recipient"],
 )
 def test_symptom_such_an_address_is_let_in(lab: Lab, sender: str, recipient: str) -> None:
-    """Without a table nothing is wrong with the address itself."""
+    """Without a table Postfix accepts such an address."""
     table = lab.mail.table("pipe_reject", REFUSE, kind="regexp")
     lab.mail.configure(local_recipient_maps="", **refuse_such_addresses(table))
     lab.mail.misconfigure(smtpd_sender_restrictions="", smtpd_recipient_restrictions="")
 
-    mail = lab.client.submit(recipient, server=lab.mail, sender=sender)
+    mail = lab.client.smtp(recipient, server=lab.mail, sender=sender)
     lab.settle(mail)
 
     assert mail.reached(lab.mail)
@@ -102,28 +102,29 @@ def test_symptom_such_an_address_is_let_in(lab: Lab, sender: str, recipient: str
     ],
 )
 def test_cure_an_access_table_refuses_it(lab: Lab, sender: str, recipient: str, whose: str) -> None:
-    """At RCPT TO, whichever of the two it is, since smtpd_delay_reject is on."""
+    """The table refuses a sender and a recipient, both at RCPT TO (smtpd_delay_reject)."""
     lab.mail.configure(local_recipient_maps="")
     table = lab.mail.cure.table("pipe_reject", REFUSE, kind="regexp")
     lab.mail.cure.configure(**refuse_such_addresses(table))
 
-    mail = lab.client.submit(recipient, server=lab.mail, sender=sender)
-    plain = lab.client.submit("alice@example.com", server=lab.mail)
+    mail = lab.client.smtp(recipient, server=lab.mail, sender=sender)
+    plain = lab.client.smtp("alice@example.com", server=lab.mail)
     lab.settle(mail, plain)
 
-    said = f"{whose} address rejected: pipe or slash in address"
-    assert mail.rejected(554, "5.7.1", saying=said)
+    reason = f"{whose} address rejected: pipe or slash in address"
+    assert mail.rejected(554, "5.7.1", saying=reason)
     assert not mail.reached(lab.mail)
     assert plain.delivered_to(lab.mail, mailbox="alice")
 
 
 @pytest.mark.faq("pipe-command-addresses", "39-S3")
 def test_behaviour_x400_addresses_are_refused_along_with_them(lab: Lab) -> None:
-    """The table does not know a command from an address with slashes in it."""
+    """The table cannot tell a command from an address with slashes."""
     table = lab.mail.table("pipe_reject", REFUSE, kind="regexp")
-    lab.mail.configure(local_recipient_maps="", **refuse_such_addresses(table))
+    lab.mail.configure(local_recipient_maps="")
+    lab.mail.cure.configure(**refuse_such_addresses(table))
 
-    mail = lab.client.submit("/C=us/ADMD=x/@example.com", server=lab.mail)
+    mail = lab.client.smtp("/C=us/ADMD=x/@example.com", server=lab.mail)
     lab.settle(mail)
 
     assert mail.rejected(554, "5.7.1", saying="pipe or slash in address")
@@ -134,7 +135,7 @@ def test_behaviour_x400_addresses_are_refused_along_with_them(lab: Lab) -> None:
     "header", ["Errors-To", "Return-Receipt-To", "Disposition-Notification-To"]
 )
 def test_cure_headers_with_such_addresses_are_refused(lab: Lab, header: str) -> None:
-    """header_checks sees what programs behind Postfix might believe."""
+    """header_checks rejects headers that programs after Postfix might act on."""
     rule = (
         "/^(Errors-To|Return-Receipt-To|Disposition-Notification-To):.*[|\\/]/ "
         "REJECT command or file destination in header\n"
@@ -142,7 +143,7 @@ def test_cure_headers_with_such_addresses_are_refused(lab: Lab, header: str) -> 
     table = lab.mail.cure.table("header_checks", rule, kind="regexp")
     lab.mail.cure.configure(header_checks=table)
 
-    mail = lab.client.submit(
+    mail = lab.client.smtp(
         "alice@example.com", server=lab.mail, headers={header: '"|id"@example.com'}
     )
     lab.settle(mail)

@@ -1,41 +1,43 @@
 """Using Procmail system-wide.
 
-The FAQ's answer: name it in mailbox_command, and give root's mail to a user,
-since no command is run as root. It still works that way. The command learns
-about the message from its environment and, where the setting says so, from its
-arguments; what a sender could put there is censored: every character outside of
-command_expansion_filter becomes an underscore. Its exit status decides about the
-mail as sysexits.h has it, and an enhanced status code that it prints decides
-about the notice. CLIENT_*, ORIGINAL_RECIPIENT and SASL_* came after the FAQ.
+Set mailbox_command = /usr/bin/procmail, and alias root's mail to a user, since Postfix runs
+no command as root. The command gets message information from its environment; Postfix
+censors values that a sender controls. The exit status decides the delivery as in
+sysexits.h, and an enhanced status code in the output goes into the notice.
+
+Every character outside command_expansion_filter becomes an underscore.
+
+Since the FAQ:
+- CLIENT_*, ORIGINAL_RECIPIENT and SASL_* were added to the environment.
 """
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab
 
 pytestmark = pytest.mark.topology("standalone")
 
 PROCMAIL = '/usr/bin/procmail -a "$EXTENSION" DEFAULT=$HOME/Maildir/ MAILDIR=$HOME/Maildir'
-# Alice sorts her mail by the extension it was addressed to.
+# Alice sorts her mail by address extension.
 RECIPE = "ARGUMENT=$1\n:0\n* ARGUMENT ?? ^^lists^^\n.lists/\n"
 
 
 def with_a_recipe(lab: Lab) -> None:
-    """Alice has a maildir, and a .procmailrc that files mail for alice+lists in a folder of it."""
+    """Give alice a maildir, and a .procmailrc that files alice+lists into a folder."""
     lab.mail.run("mkdir", "/home/alice/Maildir", user="alice")
     lab.mail.configure(recipient_delimiter="+")
     lab.mail.write("/home/alice/.procmailrc", RECIPE, owner="alice", mode=0o644)
 
 
 def folder(lab: Lab, name: str) -> list[str]:
-    """The messages in a folder of alice's."""
+    """Return the messages in one of alice's folders."""
     found = lab.mail.run("find", f"/home/alice/{name}", "-type", "f", check=False)
     return found.stdout.split()
 
 
 @pytest.mark.faq("procmail-systemwide", "36-S1")
 def test_symptom_nobody_asks_procmail(lab: Lab) -> None:
-    """Without mailbox_command a user's .procmailrc is not even read."""
+    """Without mailbox_command nothing reads a user's .procmailrc."""
     with_a_recipe(lab)
     lab.mail.configure(mailbox_command=PROCMAIL)
     lab.mail.misconfigure(mailbox_command="")
@@ -52,7 +54,7 @@ def test_symptom_nobody_asks_procmail(lab: Lab) -> None:
     ("extension", "where"), [("+lists", "Maildir/.lists/new"), ("+else", "Maildir/new")]
 )
 def test_cure_procmail_files_by_the_users_recipe(lab: Lab, extension: str, where: str) -> None:
-    """As mailbox_command it gets the address extension and files by it, or into the maildir."""
+    """As mailbox_command procmail gets the address extension and files mail by it."""
     with_a_recipe(lab)
     lab.mail.cure.configure(mailbox_command=PROCMAIL)
 
@@ -60,7 +62,7 @@ def test_cure_procmail_files_by_the_users_recipe(lab: Lab, extension: str, where
     lab.settle(mail)
 
     assert len(folder(lab, where)) == 1
-    (attempt,) = [one for one in mail.journey.deliveries if one.service == "local"]
+    (attempt,) = [attempt for attempt in mail.journey.deliveries if attempt.service == "local"]
     assert attempt.reply.startswith("delivered to command: /usr/bin/procmail -a")
 
 
@@ -69,7 +71,8 @@ SEEN = "/tmp/seen"  # noqa: S108  # on a host of the lab
 
 
 def show_environment(lab: Lab, arguments: str = "") -> None:
-    """A mailbox command that writes down what it is given."""
+    """Install a mailbox command that records its environment and arguments."""
+    lab.expects(consumed=1, because="the command records its environment and drops the mail")
     script = (
         f'#!/bin/sh\n{{ echo "ARGUMENTS=$*"; echo "CWD=$(pwd)"; env; }} >{SEEN}\ncat >/dev/null\n'
     )
@@ -78,24 +81,24 @@ def show_environment(lab: Lab, arguments: str = "") -> None:
 
 
 def seen(lab: Lab) -> dict[str, str]:
-    """The variables it wrote down, but for the shell's own."""
+    """Return the recorded variables, without the shell's own."""
     lines = (lab.mail.read(SEEN) or "").splitlines()
-    told = dict(line.split("=", 1) for line in lines if "=" in line)
-    return {name: told[name] for name in told if name not in ("PWD", "OLDPWD", "SHLVL", "_")}
+    variables = dict(line.split("=", 1) for line in lines if "=" in line)
+    return {
+        name: variables[name] for name in variables if name not in ("PWD", "OLDPWD", "SHLVL", "_")
+    }
 
 
 @pytest.mark.faq("procmail-systemwide", "36-S2")
 def test_behaviour_the_command_learns_from_its_environment(lab: Lab) -> None:
-    """Whose mail it is, from whom and by which client; nothing else of Postfix's own."""
+    """The environment names recipient, sender and client, and no other Postfix variable."""
     show_environment(lab)
 
-    lab.settle(
-        lab.client.submit("alice+Ext@example.com", server=lab.mail, sender="Joe@example.net")
-    )
+    lab.settle(lab.client.smtp("alice+Ext@example.com", server=lab.mail, sender="Joe@example.net"))
 
     # MAIL_CONFIG is there only where postfix(1) started Postfix.
-    told = seen(lab)
-    assert {name: told[name] for name in told if name not in ("PATH", "LANG", "TZ")} == {
+    variables = seen(lab)
+    assert {name: variables[name] for name in variables if name not in ("PATH", "LANG", "TZ")} == {
         "ARGUMENTS": "",
         "CWD": "/var/spool/postfix",
         "USER": "alice",
@@ -117,7 +120,7 @@ def test_behaviour_the_command_learns_from_its_environment(lab: Lab) -> None:
 
 @pytest.mark.faq("procmail-systemwide", "36-S3")
 def test_behaviour_what_a_stranger_writes_is_censored(lab: Lab) -> None:
-    """Whatever a shell might take for its own is an underscore, in variables and arguments."""
+    """Shell metacharacters become underscores, in variables and arguments."""
     show_environment(lab, "$SENDER $EXTENSION")
     lab.mail.configure(local_recipient_maps="")
 
@@ -130,19 +133,19 @@ def test_behaviour_what_a_stranger_writes_is_censored(lab: Lab) -> None:
         session.quit()
     lab.drain()
 
-    told = seen(lab)
-    assert told["SENDER"] == "a_b___id__x__y@example.net"
-    assert told["EXTENSION"] == "e_x_t__id__h"
-    assert told["RECIPIENT"] == "alice+e_x_t__id__H@example.com"
-    assert told["ARGUMENTS"] == "a_b___id__x__y@example.net e_x_t__id__h"
+    variables = seen(lab)
+    assert variables["SENDER"] == "a_b___id__x__y@example.net"
+    assert variables["EXTENSION"] == "e_x_t__id__h"
+    assert variables["RECIPIENT"] == "alice+e_x_t__id__H@example.com"
+    assert variables["ARGUMENTS"] == "a_b___id__x__y@example.net e_x_t__id__h"
 
 
 @pytest.mark.faq("procmail-systemwide", "36-S3")
 def test_behaviour_ordinary_odd_addresses_pass_as_they_are(lab: Lab) -> None:
-    """Digits, letters and the signs that addresses use for themselves are left alone."""
+    """Letters, digits and common address characters pass unchanged."""
     show_environment(lab)
 
-    mail = lab.client.submit("alice@example.com", server=lab.mail, sender="x=y+z-1_2@example.net")
+    mail = lab.client.smtp("alice@example.com", server=lab.mail, sender="x=y+z-1_2@example.net")
     lab.settle(mail)
 
     assert seen(lab)["SENDER"] == "x=y+z-1_2@example.net"
@@ -162,9 +165,9 @@ def test_behaviour_ordinary_odd_addresses_pass_as_they_are(lab: Lab) -> None:
     ],
 )
 def test_behaviour_the_exit_status_decides(lab: Lab, command: str, dsn: str, reason: str) -> None:
-    """As sysexits.h means it: try again, or return it; what it prints goes into the notice."""
+    """The exit status defers or bounces as in sysexits.h; output goes into the notice."""
     lab.mail.write("/usr/local/bin/decide", f"#!/bin/sh\ncat >/dev/null\n{command}\n", mode=0o755)
-    lab.mail.configure(mailbox_command="/usr/local/bin/decide")
+    lab.mail.misconfigure(mailbox_command="/usr/local/bin/decide")
 
     mail = lab.remote.send(to="alice@example.com")
     lab.settle(mail)
@@ -175,8 +178,8 @@ def test_behaviour_the_exit_status_decides(lab: Lab, command: str, dsn: str, rea
 
 @pytest.mark.faq("procmail-systemwide", "36-S4")
 def test_behaviour_a_command_that_is_not_there_is_waited_for(lab: Lab) -> None:
-    """A missing program may be back soon: mail waits, and the log says what is missing."""
-    lab.mail.configure(mailbox_command="/usr/local/bin/nothing -x")
+    """Mail waits for a missing program, and the log shows the failed exec."""
+    lab.mail.misconfigure(mailbox_command="/usr/local/bin/nothing -x")
 
     mail = lab.remote.send(to="alice@example.com")
     lab.settle(mail)

@@ -1,17 +1,17 @@
 """sendmail has set-uid root file permissions, or is run from a set-uid root process.
 
-Postfix's sendmail(1) needs no privileges and complains when it has them; mail
-is sent nevertheless. The FAQ's answer was to take the bit away, or to have
-"postfix set-permissions" do it. Since 1.1 the programs that do need a
-privilege are postdrop(1) and postqueue(1), by set-gid: where a copied file
-tree has lost that bit, users cannot send mail nor see the queue, and the same
-command puts it back.
+Remove the bit: "chmod u-s /usr/sbin/sendmail", or "postfix set-permissions". Postfix's
+sendmail(1) needs no privileges and warns when it has them; it still sends the mail. If
+users can neither send mail nor see the queue, postdrop(1) and postqueue(1) have lost their
+set-gid bit, and the same command restores it.
+
+Since the FAQ:
+- 1.1: postdrop(1) and postqueue(1) need set-gid.
 """
 
 import pytest
 
-from maillab.lab import Lab
-from maillab.maillog import Complaint
+from maillab import Complaint, Lab
 
 pytestmark = pytest.mark.topology("standalone")
 
@@ -22,7 +22,7 @@ SET_GID = ("/usr/sbin/postdrop", "/usr/sbin/postqueue")
 
 
 def warned(command: str) -> str:
-    """What the command prints about its privileges."""
+    """Return the command's warning about its privileges."""
     return (
         f"{command}: warning: the Postfix sendmail command has set-uid root file permissions\n"
         f"{command}: warning: or the command is run from a set-uid root process\n"
@@ -32,13 +32,13 @@ def warned(command: str) -> str:
 
 
 def mode(lab: Lab, *paths: str) -> list[str]:
-    """Rights and owners of programs."""
+    """Return the mode, owner and group of programs."""
     return lab.mail.run("stat", "-c", "%a %U %G", *paths).stdout.splitlines()
 
 
 @pytest.mark.faq("sendmail-setuid-root", "28-S1")
 def test_symptom_a_set_uid_sendmail_complains_and_sends(lab: Lab) -> None:
-    """Users are warned thrice at each use, by any name it has; root is not."""
+    """Each use by a user prints three warnings, under any name; root's use prints none."""
     lab.mail.mistake.run("chmod", "u+s", SENDMAIL)
 
     mail = lab.mail.send(to="bob", user="alice")
@@ -53,9 +53,18 @@ def test_symptom_a_set_uid_sendmail_complains_and_sends(lab: Lab) -> None:
     assert roots.submission.reply == ""
 
 
+@pytest.mark.faq("sendmail-setuid-root", "28-S2", "28-S3")
+def test_behaviour_sendmail_is_installed_without_privileges(lab: Lab) -> None:
+    """The package installs sendmail(1) without set-uid or set-gid; two commands are set-gid."""
+    assert mode(lab, SENDMAIL) == ["755 root root"]
+    assert mode(lab, *SET_GID) == ["2555 root postdrop"] * 2
+    links = lab.mail.run("stat", "-c", "%N", "/usr/bin/mailq", "/usr/bin/newaliases").stdout
+    assert links.count("sendmail'") == 2
+
+
 @pytest.mark.faq("sendmail-setuid-root", "28-S1")
 def test_symptom_a_set_uid_program_runs_sendmail(lab: Lab) -> None:
-    """A user's process with root's effective id is taken for the same mistake."""
+    """A user's process with root's effective id causes the same warning."""
     lab.mail.write(WRAPPER, WRAPS.format("--reuid alice"), mode=0o755)
     lab.mail.mistake.write(WRAPPER, WRAPS.format("--ruid alice --euid root"))
 
@@ -69,9 +78,9 @@ def test_symptom_a_set_uid_program_runs_sendmail(lab: Lab) -> None:
 
 @pytest.mark.faq("sendmail-setuid-root", "28-S1")
 def test_behaviour_postfix_check_does_not_see_it(lab: Lab) -> None:
-    """It looks for set-gid bits that are missing, not for a set-uid bit too many.
+    """The command "postfix check" looks for missing set-gid bits, not for a set-uid bit.
 
-    Takes some seconds, as postfix check does.
+    The test takes seconds, because "postfix check" does.
     """
     lab.mail.run("chmod", "u+s", SENDMAIL)
 
@@ -85,9 +94,9 @@ def test_behaviour_postfix_check_does_not_see_it(lab: Lab) -> None:
     "command", [["postfix", "set-permissions"], ["chmod", "u-s", SENDMAIL]], ids=lambda c: c[0]
 )
 def test_cure_the_bit_is_taken_away(lab: Lab, command: list[str]) -> None:
-    """Then nobody is warned."""
+    """Without the bit there is no warning."""
     lab.mail.run("chmod", "u+s", SENDMAIL)
-    # It ends with 1 here, at a manual page: the image has none.
+    # The command exits with 1 here: the image has no manual pages.
     lab.mail.cure.run(*command, check=False)
 
     mail = lab.mail.send(to="bob", user="alice")
@@ -102,9 +111,9 @@ def test_cure_the_bit_is_taken_away(lab: Lab, command: list[str]) -> None:
 
 @pytest.mark.faq("sendmail-setuid-root", "28-S3")
 def test_symptom_without_set_gid_only_root_can_use_the_queue(lab: Lab) -> None:
-    """A user's sendmail tries for ever, the user's mailq fails; check says why.
+    """A user's sendmail retries forever and mailq fails; "postfix check" reports the cause.
 
-    It takes a second to see that sendmail does not end, and postfix check some more.
+    The test waits one second to see that sendmail does not exit, and for "postfix check".
     """
     lab.mail.mistake.run("chmod", "g-s", *SET_GID)
 
@@ -125,13 +134,15 @@ def test_symptom_without_set_gid_only_root_can_use_the_queue(lab: Lab) -> None:
         "postqueue: fatal: Connect to the Postfix showq service: Permission denied\n"
     )
     assert roots.delivered_to(lab.mail, mailbox="bob")
-    said = {one.text for one in lab.events(Complaint, lab.mail) if one.level == "warning"}
-    assert {f"not set-gid or not owner+group+world executable: {path}" for path in SET_GID} <= said
+    events = lab.events(Complaint, lab.mail)
+    warnings = {event.text for event in events if event.level == "warning"}
+    reason = "not set-gid or not owner+group+world executable"
+    assert {f"{reason}: {path}" for path in SET_GID} <= warnings
 
 
 @pytest.mark.faq("sendmail-setuid-root", "28-S3")
 def test_cure_set_permissions_gives_set_gid_back(lab: Lab) -> None:
-    """Then users send mail and see the queue."""
+    """With the bit restored users send mail and see the queue."""
     lab.mail.run("chmod", "g-s", *SET_GID)
     lab.mail.cure.run("postfix", "set-permissions", check=False)
 
@@ -146,8 +157,8 @@ def test_cure_set_permissions_gives_set_gid_back(lab: Lab) -> None:
 
 @pytest.mark.faq("sendmail-setuid-root", "28-S3")
 def test_behaviour_who_may_submit_is_a_setting(lab: Lab) -> None:
-    """authorized_submit_users keeps a user from sending, in plain words."""
-    lab.mail.configure(authorized_submit_users="!alice, static:all")
+    """authorized_submit_users refuses a user with a clear message."""
+    lab.mail.cure.configure(authorized_submit_users="!alice, static:all")
 
     refused = lab.mail.send(to="bob", user="alice")
     mail = lab.mail.send(to="bob", user="carol")

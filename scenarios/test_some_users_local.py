@@ -1,22 +1,23 @@
 """Delivering some users locally while sending as user@domain.
 
-The FAQ's answer: a virtual map takes the exceptions out, root at the least, so
-that they stay on this machine while everybody else's mail goes to the domain's
-server. It stands; virtual_maps has been virtual_alias_maps since 2.0. Nothing
-has to be done for what these users send, which still is from user@domain. The
-other way round works, too: take the whole domain for local and pass on what is
-not (fallback_transport). For a machine that has no domain and sends under an
-account at a provider's, the FAQ rewrote with sender canonical maps, which bent
-local mail as well; since 2.2 smtp_generic_maps does it on the way out only.
+List the exceptions in virtual_alias_maps, at least root, as user@machine: their mail stays
+on this machine, and other users' mail goes to the domain's server. The reverse also works:
+treat the whole domain as local and pass on mail for other users (fallback_transport). For a
+machine without a domain that sends from an account at a provider, use smtp_generic_maps.
+
+Since the FAQ:
+- 2.0: virtual_maps is virtual_alias_maps.
+- 2.2: smtp_generic_maps rewrites outgoing mail only; the FAQ's sender canonical maps rewrote
+  local mail as well.
 """
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab
 
 pytestmark = pytest.mark.topology("workstations")
 
-# The machine sends in the domain's name, by the domain's server.
+# The machine sends as user@domain, through the domain's server.
 BY_THE_SERVER = {"myorigin": "$mydomain", "relayhost": "[server.example.com]"}
 EXCEPTIONS = {"root": "root@localhost", "bob@example.com": "bob@localhost"}
 OWN_NAMES = "$myhostname, localhost.$mydomain, localhost"
@@ -25,7 +26,7 @@ OWN_NAMES = "$myhostname, localhost.$mydomain, localhost"
 @pytest.mark.faq("some-users-local", "34-S1")
 @pytest.mark.parametrize("user", ["root", "bob"])
 def test_symptom_mail_for_local_users_leaves_the_machine(lab: Lab, user: str) -> None:
-    """Sending as user@domain makes the domain's user of each local one, root included."""
+    """With user@domain every local name means the domain's user, root included."""
     exceptions = lab.ws1.table("virtual", EXCEPTIONS)
     lab.ws1.configure(virtual_alias_maps=exceptions, **BY_THE_SERVER)
     lab.ws1.misconfigure(virtual_alias_maps="")
@@ -40,10 +41,10 @@ def test_symptom_mail_for_local_users_leaves_the_machine(lab: Lab, user: str) ->
 
 @pytest.mark.faq("some-users-local", "34-S2")
 def test_cure_a_virtual_map_keeps_some_users_here(lab: Lab) -> None:
-    """Those in the map are delivered here, others go to the server; all send as before.
+    """Mail for users in the map stays here, other mail goes to the server; senders are unchanged.
 
-    A name without a domain matches, since the address's domain is myorigin. For the
-    same reason an alias has to say localhost, or its mail leaves after all.
+    A name without a domain matches, since myorigin is the address's domain. For the same
+    reason an alias must say localhost, or its mail leaves after all.
     """
     lab.ws1.aliases({"root": "carol@localhost, dave"})
     lab.ws1.configure(**BY_THE_SERVER)
@@ -71,7 +72,7 @@ def test_cure_a_virtual_map_keeps_some_users_here(lab: Lab) -> None:
 
 @pytest.mark.faq("some-users-local", "34-S3")
 def test_symptom_the_domain_taken_for_local_knows_no_remote_user(lab: Lab) -> None:
-    """With the domain in mydestination alone, whoever has no account here is unknown."""
+    """With the domain in mydestination alone a user without an account here is unknown."""
     passing_on = {"local_recipient_maps": "", "fallback_transport": "smtp:[server.example.com]"}
     lab.server.user("zoe")
     lab.ws1.configure(**BY_THE_SERVER, **passing_on, mydestination=f"{OWN_NAMES}, $mydomain")
@@ -87,7 +88,7 @@ def test_symptom_the_domain_taken_for_local_knows_no_remote_user(lab: Lab) -> No
 
 @pytest.mark.faq("some-users-local", "34-S3")
 def test_cure_a_fallback_transport_passes_on_who_is_not_here(lab: Lab) -> None:
-    """Who has an account here is delivered here, everybody else at the server."""
+    """Users with an account here get mail here, other users at the server."""
     lab.server.user("zoe")
     lab.ws1.configure(**BY_THE_SERVER, mydestination=f"{OWN_NAMES}, $mydomain")
     lab.ws1.cure.configure(local_recipient_maps="", fallback_transport="smtp:[server.example.com]")
@@ -103,7 +104,7 @@ def test_cure_a_fallback_transport_passes_on_who_is_not_here(lab: Lab) -> None:
 
 @pytest.mark.faq("some-users-local", "34-S3")
 def test_symptom_a_server_that_sends_it_back_makes_a_loop(lab: Lab) -> None:
-    """Where each passes unknown users on to the other, mail goes round until it has a mark."""
+    """If each host passes unknown users on to the other, mail loops up to hopcount_limit."""
     lab.ws1.configure(
         mydestination=f"{OWN_NAMES}, $mydomain",
         local_recipient_maps="",
@@ -123,9 +124,9 @@ def test_symptom_a_server_that_sends_it_back_makes_a_loop(lab: Lab) -> None:
 ACCOUNT = "acct@isp.example.net"
 ALIKE = "acct+local@isp.example.net"
 HOME = "hostname.localdomain"
-# alice's account, and one for whoever else there is.
+# alice's account, and one for all other users.
 IDENTITIES = f"inline:{{ {{alice@{HOME}={ACCOUNT}}}, {{@{HOME}={ALIKE}}} }}"
-# A machine with a name of its own invention.
+# A machine with an invented name.
 AT_HOME = {
     "myhostname": HOME,
     "mydomain": "localdomain",
@@ -137,7 +138,7 @@ AT_HOME = {
 @pytest.mark.faq("some-users-local", "34-S4")
 @pytest.mark.topology("dialup")
 def test_symptom_nobody_can_answer_a_name_that_is_not_in_dns(lab: Lab) -> None:
-    """The address of a machine without a domain goes out as it is; a reply bounces."""
+    """The address of a machine without a domain goes out unchanged; a reply bounces."""
     lab.home.configure(**AT_HOME, smtp_generic_maps=IDENTITIES)
     lab.home.misconfigure(smtp_generic_maps="")
 
@@ -155,7 +156,7 @@ def test_symptom_nobody_can_answer_a_name_that_is_not_in_dns(lab: Lab) -> None:
 @pytest.mark.faq("some-users-local", "34-S4")
 @pytest.mark.topology("dialup")
 def test_cure_mail_goes_out_under_the_accounts_name(lab: Lab) -> None:
-    """smtp_generic_maps rewrites what leaves; what stays shows the users as they are."""
+    """smtp_generic_maps rewrites outgoing mail; local mail keeps the users' own addresses."""
     lab.home.configure(**AT_HOME)
     lab.home.cure.configure(smtp_generic_maps=IDENTITIES)
 

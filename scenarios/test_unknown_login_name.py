@@ -1,18 +1,18 @@
 """unable to find out your login name.
 
-sendmail(1) makes the sender's address out of the login name, and a user id
-without a line in the password file has none: containers run programs that way.
-Today it says "no login name found for user ID". The answers are those of the
-FAQ: give the id an account, or name the sender with -f. Since 3.6
-local_login_sender_maps can say which sender an id may name, with or without an
-account.
+Give the user id an account, or name the sender with "sendmail -f". sendmail(1) makes the
+sender address from the login name, and a user id without an entry in the password file has
+none; containers run programs that way. Today the error says "no login name found for user
+ID".
+
+Since the FAQ:
+- 3.6: local_login_sender_maps can list the senders that an id may use, with or without an
+  account.
 """
 
 import pytest
 
-from maillab.errors import UnknownName
-from maillab.lab import Lab
-from maillab.maillog import PickedUp
+from maillab import Lab, PickedUp, UnknownName
 
 pytestmark = pytest.mark.topology("standalone")
 
@@ -23,7 +23,7 @@ NO_NAME = "sendmail: fatal: no login name found for user ID 4242"
 
 @pytest.mark.faq("unknown-login-name", "29-S1")
 def test_symptom_a_user_id_without_an_account_cannot_send(lab: Lab) -> None:
-    """The command ends with EX_TEMPFAIL and nothing is queued."""
+    """The command exits with EX_TEMPFAIL and queues nothing."""
     lab.mail.run("useradd", "--uid", "4242", "app")
     lab.mail.mistake.run("userdel", "app")
 
@@ -73,7 +73,7 @@ def test_cure_an_account_for_the_user_id(lab: Lab) -> None:
 
 @pytest.mark.faq("unknown-login-name", "29-S2")
 def test_cure_the_program_names_the_sender(lab: Lab) -> None:
-    """With sendmail -f no login name is needed, and mailq never needed one."""
+    """With sendmail -f no login name is needed; mailq never needs one."""
     lab.mail.write(PROGRAM, "#!/bin/sh\nexec sendmail bob@example.com\n", mode=0o755)
     lab.mail.cure.write(PROGRAM, "#!/bin/sh\nexec sendmail -f carol@example.net bob@example.com\n")
 
@@ -92,13 +92,13 @@ def test_cure_the_program_names_the_sender(lab: Lab) -> None:
 
 @pytest.mark.faq("unknown-login-name", "29-S3")
 def test_behaviour_a_user_id_may_name_its_own_sender_only(lab: Lab) -> None:
-    """local_login_sender_maps knows ids without an account as uid:4242, since 3.6."""
+    """Since 3.6 local_login_sender_maps lists ids without an account as uid:4242."""
     senders = "inline:{ {root = *}, {alice = alice@example.com}, {uid:4242 = app@example.com} }"
-    if lab.version == "3.5":
+    if not lab.has("local_login_sender_maps"):
         with pytest.raises(UnknownName, match="local_login_sender_maps"):
             lab.mail.configure(local_login_sender_maps=senders)
         return
-    lab.mail.configure(local_login_sender_maps=senders)
+    lab.mail.cure.configure(local_login_sender_maps=senders)
 
     own = lab.mail.send(to="bob", user=APP, sender="app@example.com")
     forged = lab.mail.send(to="bob", user=APP, sender="x@example.com")

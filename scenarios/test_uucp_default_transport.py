@@ -1,19 +1,18 @@
 """Using UUCP as the default transport.
 
-A machine without Internet hands all mail that is not its own to its UUCP
-neighbour: default_transport = uucp, and relayhost names the neighbour's node.
-That is today as it was in the FAQ; the relayhost is a UUCP name, so it takes no
-brackets and no name server knows it. Both settings are needed, or the next hop
-goes into default_transport itself (uucp:gateway). How often the machine calls is
-not Postfix's affair: uux -r only queues, uucico(8) is started by cron or a timer.
+Set default_transport = uucp, and relayhost to the neighbour's node name, without brackets.
+Both settings are needed, unless default_transport itself has the next hop (uucp:gateway).
+Postfix does not control when the machine calls: uux -r only queues; cron or a timer starts
+uucico(8).
+
+Since the FAQ:
+- The answer is unchanged.
 """
 
 import pytest
 
-from maillab import uucp
+from maillab import Lab, PickedUp, uucp
 from maillab.faults import Refused
-from maillab.lab import Lab
-from maillab.maillog import PickedUp
 
 pytestmark = pytest.mark.topology("uucp")
 
@@ -55,7 +54,7 @@ def test_cure_all_foreign_mail_leaves_by_uucp(lab: Lab, settings: dict[str, str]
     assert "from gateway.example.com" in by_world
     assert f"by gateway.example.com (Postfix, from userid {UUCP_UID})" in by_gateway
     assert "by leaf.example.com (Postfix, from userid 100" in by_leaf
-    # It was handed in locally, so the gateway asked for no permission to relay.
+    # rmail submits locally, so no relay restriction applies.
     (picked_up,) = lab.events(PickedUp, lab.gateway)
     assert (picked_up.uid, picked_up.sender) == (UUCP_UID, "alice@leaf.example.com")
     assert not lab.gateway.mailbox("uucp")
@@ -63,7 +62,7 @@ def test_cure_all_foreign_mail_leaves_by_uucp(lab: Lab, settings: dict[str, str]
 
 @pytest.mark.faq("uucp-default-transport", "47-S1")
 def test_behaviour_one_call_carries_mail_both_ways(lab: Lab) -> None:
-    """What waits on either side goes in the same call."""
+    """One call transfers the mail that waits on either side."""
     outgoing = lab.leaf.send(to="joe@example.net", user="alice")
     incoming = lab.world.send(to="alice@leaf.example.com", user="joe")
     lab.settle(outgoing, incoming)
@@ -81,7 +80,7 @@ def test_behaviour_one_call_carries_mail_both_ways(lab: Lab) -> None:
 
 @pytest.mark.faq("uucp-default-transport", "47-S2")
 def test_behaviour_what_the_world_refuses_comes_back_with_the_next_call(lab: Lab) -> None:
-    """The gateway's notice waits in its spool, and keeps its empty sender."""
+    """The gateway's notice waits in the UUCP spool and keeps its empty sender."""
     mail = lab.leaf.send(to="nosuch@example.net", user="alice")
     lab.settle(mail)
     uucp.call(lab.leaf, lab.gateway)
@@ -101,7 +100,7 @@ def test_behaviour_what_the_world_refuses_comes_back_with_the_next_call(lab: Lab
 
 @pytest.mark.faq("uucp-default-transport", "47-S3")
 def test_symptom_a_relayhost_alone_is_looked_up_in_the_dns(lab: Lab) -> None:
-    """Without default_transport the neighbour's node name is taken for an Internet host."""
+    """Without default_transport Postfix looks up the node name as an Internet host."""
     lab.leaf.misconfigure(default_transport="smtp")
 
     mail = lab.leaf.send(to="joe@example.net", user="alice")
@@ -115,7 +114,7 @@ def test_symptom_a_relayhost_alone_is_looked_up_in_the_dns(lab: Lab) -> None:
 
 @pytest.mark.faq("uucp-default-transport", "47-S3")
 def test_symptom_a_default_transport_alone_takes_the_domain_for_the_node(lab: Lab) -> None:
-    """Without a next hop uux(1) is asked for a system named like the recipient's domain."""
+    """Without a next hop uux(1) looks for a system named after the recipient's domain."""
     lab.leaf.misconfigure(relayhost="")
 
     mail = lab.leaf.send(to="joe@example.net", user="alice")
@@ -129,7 +128,7 @@ def test_symptom_a_default_transport_alone_takes_the_domain_for_the_node(lab: La
 
 @pytest.mark.faq("uucp-default-transport", "47-S3")
 def test_symptom_own_mail_goes_round_by_the_gateway(lab: Lab) -> None:
-    """A leaf whose name is not in mydestination sends its own mail away, call after call."""
+    """A leaf without its own name in mydestination sends its own mail to the gateway."""
     lab.leaf.misconfigure(mydestination="localhost")
 
     mail = lab.leaf.send(to="bob@leaf.example.com", user="alice")
@@ -148,7 +147,7 @@ def test_symptom_own_mail_goes_round_by_the_gateway(lab: Lab) -> None:
 
 @pytest.mark.faq("uucp-default-transport", "47-S3")
 def test_cure_the_leafs_own_name_is_in_mydestination(lab: Lab) -> None:
-    """Then own mail is delivered without a call."""
+    """With the leaf's name in mydestination its own mail is delivered without a call."""
     lab.leaf.configure(mydestination="localhost")
     lab.leaf.cure.configure(mydestination="$myhostname, localhost")
 
@@ -161,7 +160,7 @@ def test_cure_the_leafs_own_name_is_in_mydestination(lab: Lab) -> None:
 
 @pytest.mark.faq("uucp-default-transport", "47-S1")
 def test_symptom_a_call_that_fails_is_not_repeated_at_once(lab: Lab) -> None:
-    """The mail waits, and UUCP leaves a neighbour alone that did not answer."""
+    """The mail waits, and UUCP does not call a neighbour again before the retry time."""
     mail = lab.leaf.send(to="joe@example.net", user="alice")
     lab.settle(mail)
 
@@ -179,23 +178,24 @@ def test_symptom_a_call_that_fails_is_not_repeated_at_once(lab: Lab) -> None:
 
 @pytest.mark.faq("uucp-default-transport", "47-S1")
 def test_behaviour_a_call_that_failed_is_made_good_later(lab: Lab) -> None:
-    """When the retry time is over cron's next call goes through, and the mail with it."""
+    """After the retry time cron's next call succeeds and delivers the mail."""
     mail = lab.leaf.send(to="joe@example.net", user="alice")
     lab.settle(mail)
     with lab.gateway.faulty(Refused(port=PORT)):
-        uucp.call(lab.leaf, lab.gateway)
+        failed = uucp.call(lab.leaf, lab.gateway)
 
     lab.clock.advance(hours=1)
     call = uucp.call(lab.leaf, lab.gateway, force=False)
     lab.settle(mail)
 
+    assert not failed.completed
     assert call.completed
     assert mail.delivered_to(lab.world, mailbox="joe")
 
 
 @pytest.mark.faq("uucp-default-transport", "47-S1")
 def test_symptom_a_wrong_password_ends_the_call(lab: Lab) -> None:
-    """The gateway hangs up on a stranger; the mail stays where it is."""
+    """The gateway hangs up after a wrong password; the mail stays in the spool."""
     lab.leaf.mistake.write(CALL, "gateway leaf wrong\n", mode=0o640, owner="uucp")
 
     mail = lab.leaf.send(to="joe@example.net", user="alice")
@@ -210,7 +210,7 @@ def test_symptom_a_wrong_password_ends_the_call(lab: Lab) -> None:
 
 @pytest.mark.faq("uucp-default-transport", "47-S1")
 def test_cure_with_the_right_password_the_same_mail_goes(lab: Lab) -> None:
-    """What an earlier call could not carry is carried by the next one."""
+    """The next call carries the mail that an earlier call could not."""
     lab.leaf.write(CALL, "gateway leaf wrong\n", mode=0o640, owner="uucp")
     mail = lab.leaf.send(to="joe@example.net", user="alice")
     lab.settle(mail)

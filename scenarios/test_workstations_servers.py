@@ -1,15 +1,17 @@
-"""Workstations and servers: everybody is user@domain, whichever machine they sit at.
+"""Workstations and servers: every user is user@domain, on whichever machine.
 
-The FAQ's answer: each machine sends as user@domain (myorigin), and one machine,
-the domain's MX, takes the domain for its own (mydestination). From there users
-fetch their mail by POP, or share the mail spool by NFS, or have it forwarded to
-their own workstation by an alias each. All of it stands. What is new since 3.0:
-the server has to be told that it relays for the workstations, whose network it
-no longer trusts by itself (mynetworks_style). How the mail between the machines is
-encrypted is in test_workstations_servers_encrypted.py.
+Each machine sends as user@domain (myorigin = $mydomain), and one machine, the domain's MX,
+accepts the domain as its own (mydestination) and relays for the others (mynetworks). Users
+fetch their mail by POP, share the mail spool by NFS, or have their mail forwarded to their
+own workstation by aliases. All machines that share a spool must lock in the same way.
 
-Here the spool is shared by a volume in the place of NFS: two hosts, one spool,
-one kernel. So locks behave as over NFS with a working lock manager.
+For encryption between the machines see test_workstations_servers_encrypted.py. Here a volume
+replaces NFS: two hosts, one spool, one kernel. Locks therefore behave as over NFS with a
+working lock manager.
+
+Since the FAQ:
+- 3.0: the server no longer trusts the workstations' network (mynetworks_style), with
+  compatibility_level 2 or later.
 """
 
 import contextlib
@@ -18,9 +20,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from maillab import pop3
-from maillab.host import Host
-from maillab.lab import Lab
+from maillab import Host, Lab, pop3
 
 pytestmark = pytest.mark.topology("workstations")
 
@@ -28,13 +28,41 @@ pytestmark = pytest.mark.topology("workstations")
 NO_DOMAIN = "$myhostname, localhost.$mydomain, localhost"
 TRUST_NOBODY = "127.0.0.0/8"
 
-# Where the server's /var/mail is on ws2.
+# The server's /var/mail as mounted on ws2.
 SPOOL = "/mnt/spool"
+
+
+@pytest.mark.topology("as-installed")
+@pytest.mark.faq("workstations-servers", "2a")
+def test_behaviour_as_installed_a_user_is_user_at_the_machine(lab: Lab) -> None:
+    """Debian's myorigin is /etc/mailname, whose default is the machine's own name."""
+    mail = lab.mail.send(to="joe@remote.example.net", user="alice")
+    lab.settle(mail)
+
+    (copy,) = lab.remote.mailbox("joe")
+    assert (copy["From"], copy["Return-Path"]) == (
+        "alice@mail.example.com",
+        "<alice@mail.example.com>",
+    )
+
+
+@pytest.mark.topology("as-installed")
+@pytest.mark.faq("workstations-servers", "2a")
+def test_cure_as_installed_a_user_is_user_at_the_domain(lab: Lab) -> None:
+    """With the domain in /etc/mailname users send as user@domain."""
+    lab.mail.cure.write("/etc/mailname", "example.com\n")
+    lab.mail.restart()
+
+    mail = lab.mail.send(to="joe@remote.example.net", user="alice")
+    lab.settle(mail)
+
+    (copy,) = lab.remote.mailbox("joe")
+    assert (copy["From"], copy["Return-Path"]) == ("alice@example.com", "<alice@example.com>")
 
 
 @pytest.mark.faq("workstations-servers", "2a")
 def test_symptom_the_server_does_not_know_its_domain(lab: Lab) -> None:
-    """With workstations set up alone, the domain's MX takes their mail for relaying."""
+    """With only the workstations configured the domain's MX refuses to relay their mail."""
     lab.server.misconfigure(mydestination=NO_DOMAIN, mynetworks=TRUST_NOBODY)
 
     mail = lab.ws1.send(to="dave", user="alice")
@@ -62,7 +90,7 @@ def test_symptom_a_server_that_trusts_them_sends_to_itself(lab: Lab) -> None:
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_cure_the_server_takes_the_domain_for_its_own(lab: Lab) -> None:
-    """With $mydomain in mydestination mail from and for everybody meets on the server."""
+    """With $mydomain in mydestination the server stores mail for and from all users."""
     lab.server.configure(mydestination=NO_DOMAIN)
     lab.server.cure.configure(mydestination=f"{NO_DOMAIN}, $mydomain")
 
@@ -80,7 +108,7 @@ def test_cure_the_server_takes_the_domain_for_its_own(lab: Lab) -> None:
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_cure_the_server_relays_for_the_workstations(lab: Lab) -> None:
-    """In mynetworks stands whom the server trusted by itself before 3.0."""
+    """The list mynetworks has the network that the server trusted by default before 3.0."""
     site = f"{TRUST_NOBODY}, {lab.server.address.rpartition('.')[0]}.0/27"
     lab.server.configure(mynetworks=TRUST_NOBODY)
     lab.ws1.configure(relayhost="$mydomain")
@@ -94,10 +122,65 @@ def test_cure_the_server_relays_for_the_workstations(lab: Lab) -> None:
 
 
 @pytest.mark.faq("workstations-servers", "2b")
+def test_cure_the_server_relays_for_names_in_its_own_domain(lab: Lab) -> None:
+    """With check_client_access the server relays for clients with a name in the domain.
+
+    The FAQ's Postfix did so by default.
+    """
+    by_name = "permit_mynetworks, check_client_access inline:{ example.com=OK }"
+    lab.server.configure(mynetworks=TRUST_NOBODY)
+    lab.server.cure.configure(smtpd_relay_restrictions=f"{by_name}, reject_unauth_destination")
+
+    inside = lab.ws1.smtp("joe@example.net", server=lab.server)
+    outside = lab.remote.smtp("joe@example.net", server=lab.server)
+    lab.settle(inside, outside)
+
+    assert inside.delivered_to(lab.remote, mailbox="joe")
+    assert outside.rejected(554, "5.7.1", saying="<joe@example.net>: Relay access denied")
+
+
+@pytest.mark.faq("workstations-servers", "2b")
+def test_historic_check_relay_domains_trusted_names_in_the_domain(lab: Lab) -> None:
+    """Until 3.9 removed it, check_relay_domains relayed for client names in relay_domains."""
+    lab.server.configure(
+        mynetworks=TRUST_NOBODY, relay_domains="$mydomain", mydestination=NO_DOMAIN
+    )
+    lab.server.misconfigure(smtpd_relay_restrictions="check_relay_domains, reject")
+
+    inside = lab.ws1.smtp("joe@example.net", server=lab.server)
+    outside = lab.remote.smtp("joe@example.net", server=lab.server)
+    lab.settle(inside, outside)
+
+    if lab.has("check_relay_domains removed"):
+        assert inside.rejected(451, "4.3.5", saying="Server configuration error")
+    else:
+        assert inside.delivered_to(lab.remote, mailbox="joe")
+        assert outside.rejected(554, "5.7.1", saying="<joe@example.net>: ")
+
+
+@pytest.mark.faq("workstations-servers", "2b")
+@pytest.mark.faq("root-mail-to-nobody", "30-S2")
+def test_behaviour_postconf_names_the_alias_file(lab: Lab) -> None:
+    """The FAQ's "postconf alias_maps" names the file that newaliases(1) builds."""
+    name, _, table = lab.server.run("postconf", "alias_maps").stdout.strip().partition(" = ")
+    kind, _, path = table.partition(":")
+    lab.server.write(path, "postmaster: root\nteam: dave\n")
+    lab.server.run("newaliases")
+
+    mail = lab.remote.send(to="team@server.example.com")
+    lab.settle(mail)
+
+    assert (name, path) == ("alias_maps", "/etc/aliases")
+    assert lab.server.run("postmap", "-q", "team", f"{kind}:{path}").stdout == "dave\n"
+    assert mail.delivered_to(lab.server, mailbox="dave")
+
+
+@pytest.mark.faq("workstations-servers", "2b")
 @pytest.mark.parametrize("relayhost", ["", "$mydomain"], ids=["straight", "by-the-server"])
 def test_behaviour_mail_for_the_internet(lab: Lab, relayhost: str) -> None:
-    """It leaves by the workstation itself unless relayhost names the server."""
-    lab.ws1.configure(relayhost=relayhost)
+    """Internet mail leaves directly unless relayhost names the server."""
+    if relayhost:
+        lab.ws1.cure.configure(relayhost=relayhost)
 
     mail = lab.ws1.send(to="joe@example.net", user="alice")
     lab.settle(mail)
@@ -108,7 +191,7 @@ def test_behaviour_mail_for_the_internet(lab: Lab, relayhost: str) -> None:
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_symptom_mail_stays_on_the_server(lab: Lab) -> None:
-    """Without an alias nothing brings a user's mail to the machine they sit at."""
+    """Without an alias a user's mail stays on the server."""
     lab.server.aliases({"joe": "joe@ws1.example.com"})
     lab.server.mistake.aliases({})
 
@@ -121,7 +204,7 @@ def test_symptom_mail_stays_on_the_server(lab: Lab) -> None:
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_cure_an_alias_brings_mail_to_the_users_workstation(lab: Lab) -> None:
-    """The server forwards to user@workstation, and users without an alias stay there."""
+    """The server forwards to user@workstation; other users' mail stays on the server."""
     lab.server.cure.aliases({"joe": "joe@ws1.example.com"})
 
     mail = lab.ws2.send(to=["joe", "dave"], user="alice", headers={"From": "alice"})
@@ -137,7 +220,7 @@ def test_cure_an_alias_brings_mail_to_the_users_workstation(lab: Lab) -> None:
 
 @pytest.mark.faq("workstations-servers", "2c")
 def test_symptom_two_aliases_that_point_at_each_other(lab: Lab) -> None:
-    """Delivered-To breaks the loop when the mail comes round, and the sender hears of it."""
+    """Delivered-To stops the loop when the mail returns, and the sender gets a bounce."""
     lab.server.aliases({"joe": "joe@ws1.example.com"})
     lab.ws1.mistake.aliases({"joe": "joe@example.com"})
 
@@ -151,7 +234,7 @@ def test_symptom_two_aliases_that_point_at_each_other(lab: Lab) -> None:
     assert "Diagnostic-Code: X-Postfix; mail forwarding loop for joe@example.com" in str(notice)
 
 
-# Reading mail that is on the server: by POP.
+# Reading mail on the server: by POP.
 
 
 @pytest.mark.faq("workstations-servers", "2b")
@@ -159,7 +242,7 @@ def test_symptom_two_aliases_that_point_at_each_other(lab: Lab) -> None:
     ("mailboxes", "home_mailbox"), [("mbox", ""), ("maildir", "Maildir/")], ids=["mbox", "maildir"]
 )
 def test_cure_users_fetch_their_mail_by_pop(lab: Lab, mailboxes: str, home_mailbox: str) -> None:
-    """A POP server beside Postfix reads the mailboxes that Postfix writes."""
+    """A POP server on the same host reads the mailboxes that Postfix writes."""
     lab.server.configure(home_mailbox=home_mailbox)
     pop3.serve(lab.server.cure, {"alice": "wonder"}, mailboxes=mailboxes)
 
@@ -174,17 +257,17 @@ def test_cure_users_fetch_their_mail_by_pop(lab: Lab, mailboxes: str, home_mailb
     assert not refused.messages
 
 
-# Reading mail that is on the server: by sharing its spool.
+# Reading mail on the server: by sharing its spool.
 
 
 def read_as(host: Host, user: str, whose: str) -> str:
-    """What a user's mail program finds in a mailbox of the shared spool, "" where it may not."""
+    """Return a shared mailbox as a user reads it, or "" without permission."""
     return host.run("cat", f"{SPOOL}/{whose}", user=user, check=False).stdout
 
 
 @contextlib.contextmanager
 def dotlock(host: Host, user: str) -> Iterator[None]:
-    """A mail program on another host has the mailbox open: user.lock is there."""
+    """Lock the mailbox as another host's mail program does: user.lock exists."""
     lock = f"{SPOOL}/{user}.lock"
     # "set -C" creates a file or fails, as a mail program's helper does.
     host.run("sh", "-c", f"set -C; : >{lock}")
@@ -194,7 +277,7 @@ def dotlock(host: Host, user: str) -> Iterator[None]:
         host.run("rm", lock)
 
 
-# Locks the file that it is given and leaves a process that holds the lock; prints its id.
+# Locks the given file in a process that stays, and prints the process id.
 _HOLD = """
 import fcntl, os, signal, sys
 ready, tell = os.pipe()
@@ -213,7 +296,7 @@ with open(sys.argv[1], "r+") as mailbox:
 
 @contextlib.contextmanager
 def fcntl_lock(host: Host, user: str) -> Iterator[None]:
-    """A mail program on another host has the mailbox open: fcntl(2) says so."""
+    """Lock the mailbox as another host's mail program does: with fcntl(2)."""
     holder = host.run("python3", "-c", _HOLD, f"{SPOOL}/{user}").stdout.strip()
     try:
         yield
@@ -223,7 +306,7 @@ def fcntl_lock(host: Host, user: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Editing:
-    """What a mail program does that deletes a message: read all, write all back."""
+    """A mail program's rewrite of a mailbox: read all, write all back."""
 
     host: Host
     user: str
@@ -235,7 +318,7 @@ class Editing:
         return cls(host, user, host.read(f"{SPOOL}/{user}") or "")
 
     def save(self) -> None:
-        """Write it back."""
+        """Write the text back to the mailbox."""
         self.host.write(f"{SPOOL}/{self.user}", self.text)
 
 
@@ -247,7 +330,7 @@ IMPATIENT = {"deliver_lock_attempts": "1", "deliver_lock_delay": "1s"}
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_behaviour_users_read_the_shared_spool(lab: Lab) -> None:
-    """What the server stores is there on the workstation, for its owner alone."""
+    """The workstation shows mail that the server stored, to its owner alone."""
     mail = lab.remote.send(to="alice@example.com")
 
     lab.settle(mail)
@@ -270,7 +353,7 @@ def test_behaviour_users_read_the_shared_spool(lab: Lab) -> None:
 def test_behaviour_the_server_waits_for_a_reader_elsewhere(
     lab: Lab, lock: Lock, reason: str
 ) -> None:
-    """A mailbox that is locked on a workstation is left alone, and the mail comes later."""
+    """The server leaves a mailbox locked on a workstation alone and delivers later."""
     lab.server.configure(**IMPATIENT)
     first = lab.remote.send(to="alice@example.com")
     lab.settle(first)
@@ -278,9 +361,9 @@ def test_behaviour_the_server_waits_for_a_reader_elsewhere(
     with lock(lab.ws2, "alice"):
         second = lab.remote.send(to="alice@example.com")
         lab.settle(second)
-        waits = bool(second.held_by(lab.server))
+        waits = second.held_by(lab.server).now()
     why = f"cannot update mailbox /var/mail/alice for user alice. {reason}"
-    put_off = bool(second.deferred(dsn="4.2.0", saying=why))
+    put_off = second.deferred(dsn="4.2.0", saying=why).now()
     lab.server.flush()
     lab.settle(second)
 
@@ -292,7 +375,7 @@ def test_behaviour_the_server_waits_for_a_reader_elsewhere(
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_symptom_hosts_that_lock_in_different_ways_lose_mail(lab: Lab) -> None:
-    """The server does not look for the reader's lock file; the reader writes over its mail."""
+    """The server ignores the reader's lock file, and the reader overwrites new mail."""
     lab.server.configure(**IMPATIENT)
     lab.server.misconfigure(mailbox_delivery_lock="fcntl")
     lab.expects(lost=1, because="the reader's mailbox is older than the message")
@@ -305,7 +388,7 @@ def test_symptom_hosts_that_lock_in_different_ways_lose_mail(lab: Lab) -> None:
         lab.settle(second)
         reader.save()
 
-    # By the server's log, but not in the mailbox.
+    # The server's log says delivered; the mailbox does not have the message.
     assert second.delivered_to(lab.server)
     assert not second.delivered_to(lab.server, mailbox="alice")
     assert first.delivered_to(lab.server, mailbox="alice")
@@ -313,7 +396,7 @@ def test_symptom_hosts_that_lock_in_different_ways_lose_mail(lab: Lab) -> None:
 
 @pytest.mark.faq("workstations-servers", "2b")
 def test_cure_all_hosts_lock_in_the_same_way(lab: Lab) -> None:
-    """With dotlock in mailbox_delivery_lock, as by default, the server waits for the reader."""
+    """With dotlock in mailbox_delivery_lock, the default, the server waits for the reader."""
     lab.server.configure(mailbox_delivery_lock="fcntl", **IMPATIENT)
     lab.server.cure.configure(mailbox_delivery_lock="fcntl, dotlock")
     first = lab.remote.send(to="alice@example.com")

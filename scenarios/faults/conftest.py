@@ -1,15 +1,15 @@
-"""What the scenarios of the path's faults share."""
+"""Fixtures for the scenarios of network path faults."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from maillab.lab import Lab
+from maillab import Lab
 
 
 @pytest.fixture
 def impatient(lab: Lab) -> Lab:
-    """A lab whose hosts give up soon."""
+    """Shorten the hosts' timeouts."""
     lab.receiver.configure(smtpd_timeout="5s")
     lab.sender.configure(
         smtp_connect_timeout="2s", smtp_data_xfer_timeout="3s", smtp_data_done_timeout="3s"
@@ -19,11 +19,11 @@ def impatient(lab: Lab) -> Lab:
 
 @pytest.fixture
 def without_a_trace(request: pytest.FixtureRequest, lab: Lab) -> Iterator[None]:
-    """After each fault the network of every host is what it was before; cures stay."""
+    """Check that every host's network is unchanged after each fault; cures stay."""
     if "_cure_" in request.node.name:
         yield
         return
-    before = {host.name: host.agent.call("netstate") for host in lab.hosts.values()}
+    before = {host.name: host.network.state() for host in lab.hosts.values()}
     yield
-    after = {host.name: host.agent.call("netstate") for host in lab.hosts.values()}
+    after = {host.name: host.network.state() for host in lab.hosts.values()}
     assert after == before

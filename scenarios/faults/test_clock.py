@@ -2,28 +2,28 @@
 
 import pytest
 
-from maillab.errors import BadInput
-from maillab.lab import Lab
-from maillab.maillog import Delivery
+from maillab import BadInput, Delivery, Lab
 
 pytestmark = pytest.mark.topology("backup-mx")
 
 
 @pytest.fixture
 def unreachable(lab: Lab) -> Lab:
-    """A lab in which nobody takes mail for the domain."""
+    """Stop every server that accepts mail for the domain."""
     lab.primary.stop()
     lab.backup.stop()
     return lab
 
 
 def attempts(lab: Lab) -> int:
-    """How often the sender tried."""
-    return len([one for one in lab.events(Delivery, lab.sender) if one.to == "alice@example.org"])
+    """Return the number of the sender's attempts."""
+    return len(
+        [event for event in lab.events(Delivery, lab.sender) if event.to == "alice@example.org"]
+    )
 
 
 def test_retries_come_when_they_are_due_and_not_before(unreachable: Lab) -> None:
-    """minimal_backoff_time is 5 minutes, the wait then doubles with the mail's age."""
+    """Retries start after minimal_backoff_time, 5 minutes; the wait grows with the mail's age."""
     lab = unreachable
     mail = lab.sender.send("alice@example.org")
     lab.settle(mail)
@@ -40,7 +40,7 @@ def test_retries_come_when_they_are_due_and_not_before(unreachable: Lab) -> None
 def test_the_warning_comes_after_four_hours_and_the_bounce_after_five_days(
     unreachable: Lab,
 ) -> None:
-    """delay_warning_time is set, maximal_queue_lifetime is the default of five days."""
+    """The warning follows delay_warning_time, the bounce maximal_queue_lifetime (5 days)."""
     lab = unreachable
     lab.sender.configure(delay_warning_time="4h")
     mail = lab.sender.send("alice@example.org", user="bob")
@@ -81,7 +81,7 @@ def test_everything_on_a_host_sees_the_same_time(lab: Lab) -> None:
 
 
 def test_the_clock_does_not_go_back(lab: Lab) -> None:
-    """A step back is refused with the reason; a reset brings today back."""
+    """A step back is refused with a reason; a reset restores the real time."""
     with pytest.raises(BadInput, match="reset the lab"):
         lab.clock.advance(hours=-1)
 

@@ -1,13 +1,9 @@
-"""A queue whose disk is full, out of inodes, failing or slow."""
+"""A queue disk that is full, out of inodes, failing or slow."""
 
 import pytest
 
-from maillab import message
-from maillab.faults import DiskFull, InodesGone, SlowFsync, SyscallFails
-from maillab.lab import Lab
-from maillab.maillog import Complaint, Delivery, Event, Rejected
-from maillab.record import Mail
-from maillab.session import Session
+from maillab import Complaint, Delivery, Event, Lab, Mail, Rejected, Session, message
+from maillab.faults import DiskFull, InodesGone, SlowDisk, SlowFsync, SyscallFails
 
 pytestmark = pytest.mark.topology("backup-mx")
 
@@ -17,7 +13,7 @@ PAGE_BYTES = 4096
 
 
 def begun(lab: Lab) -> Session:
-    """A session with the primary in which a recipient was just accepted."""
+    """Return a session in which the primary just accepted a recipient."""
     session = lab.sender.session(lab.primary)
     session.ehlo()
     session.mail("bob@example.net")
@@ -26,7 +22,7 @@ def begun(lab: Lab) -> Session:
 
 
 def data(session: Session) -> Mail:
-    """The message that follows."""
+    """Send the message data in a session."""
     to = ("alice@example.org",)
     probe = message.compose(
         sender="bob@example.net", recipients=to, subject="probe", body="", size_bytes=20_000
@@ -35,19 +31,19 @@ def data(session: Session) -> Mail:
 
 
 def arrives(lab: Lab) -> bool:
-    """Whether new mail is delivered."""
+    """Return True if new mail is delivered."""
     mail = lab.sender.send("alice@example.org")
     lab.settle(mail)
     return bool(mail.delivered_to(lab.primary, "alice"))
 
 
 def complaints(lab: Lab) -> list[str]:
-    """What the primary's log warns of."""
+    """Return the warnings in the primary's log."""
     return [event.text for event in lab.events(Complaint, lab.primary)]
 
 
 def test_symptom_a_server_without_room_takes_no_mail(lab: Lab) -> None:
-    """MAIL FROM is refused while less is free than 1.5 times message_size_limit."""
+    """Postfix refuses MAIL FROM if free space is below 1.5 times message_size_limit."""
     left = lab.primary.faulty(DiskFull(left_bytes=NEEDED_BYTES - PAGE_BYTES))
     with left, lab.sender.session(lab.primary) as session:
         session.ehlo()
@@ -62,7 +58,7 @@ def test_symptom_a_server_without_room_takes_no_mail(lab: Lab) -> None:
 
 
 def test_a_server_with_just_enough_room_takes_mail(lab: Lab) -> None:
-    """The room left is exact: one page more, and MAIL FROM is accepted."""
+    """The fault leaves exactly the configured space: with a little more mail is accepted."""
     left = lab.primary.faulty(DiskFull(left_bytes=NEEDED_BYTES + 2 * PAGE_BYTES))
     with left, lab.sender.session(lab.primary) as session:
         session.ehlo()
@@ -75,7 +71,7 @@ def test_a_server_with_just_enough_room_takes_mail(lab: Lab) -> None:
 
 
 def test_symptom_a_disk_that_fills_up_before_the_data_refuses_it(lab: Lab) -> None:
-    """The client is told to try again; nothing of the message is left."""
+    """The client gets a 451 reply, and no part of the message remains."""
     with begun(lab) as session, lab.primary.faulty(DiskFull()):
         mail = data(session)
 
@@ -85,7 +81,7 @@ def test_symptom_a_disk_that_fills_up_before_the_data_refuses_it(lab: Lab) -> No
 
 
 def test_symptom_sendmail_fails_when_the_disk_is_full(lab: Lab) -> None:
-    """With the status of a temporary failure (sysexits.h: EX_TEMPFAIL), and the reason."""
+    """sendmail(1) exits with EX_TEMPFAIL (sysexits.h), and prints the reason."""
     with lab.primary.faulty(DiskFull()):
         mail = lab.primary.send("alice")
 
@@ -96,7 +92,7 @@ def test_symptom_sendmail_fails_when_the_disk_is_full(lab: Lab) -> None:
 
 
 def test_symptom_mail_that_cannot_be_returned_for_lack_of_room_stays(lab: Lab) -> None:
-    """The bounce fails, the message is deferred; with room again it is returned."""
+    """The bounce fails and the message is deferred; with free space again it is returned."""
     lab.primary.stop()
     lab.backup.stop()
     mail = lab.sender.send("nosuch@example.org")
@@ -104,19 +100,19 @@ def test_symptom_mail_that_cannot_be_returned_for_lack_of_room_stays(lab: Lab) -
     lab.primary.start()
 
     def failed() -> bool:
-        said = "status=deferred (bounce failed)"
-        return any(event.text.endswith(said) for event in lab.events(Event, lab.sender))
+        status = "status=deferred (bounce failed)"
+        return any(event.text.endswith(status) for event in lab.events(Event, lab.sender))
 
     with lab.sender.faulty(DiskFull()):
         lab.sender.flush()
         lab.settle(mail, until=failed)
-        told = lab.sender.mailbox("bob")
+        notices = lab.sender.mailbox("bob")
         waiting = [entry.queue for entry in lab.sender.queued()]
     lab.sender.flush()
     lab.settle(until=lambda: lab.sender.mailbox("bob"))
 
     assert failed()
-    assert not told
+    assert not notices
     assert waiting == ["deferred"]
     assert mail.bounced(dsn="5.1.1")
     (notice,) = lab.sender.mailbox("bob")
@@ -124,8 +120,8 @@ def test_symptom_mail_that_cannot_be_returned_for_lack_of_room_stays(lab: Lab) -
 
 
 def test_symptom_a_disk_without_inodes_keeps_clients_waiting(lab: Lab) -> None:
-    """smtpd(8) sees free bytes and accepts MAIL FROM; cleanup(8) tries for a file every 10 s."""
-    lab.settle(lab.sender.submit("alice@example.org", server=lab.primary))
+    """smtpd(8) sees free bytes and accepts MAIL FROM; cleanup(8) retries every 10 s."""
+    lab.settle(lab.sender.smtp("alice@example.org", server=lab.primary))
 
     with lab.sender.session(lab.primary, timeout_s=1.0) as session:
         session.ehlo()
@@ -147,26 +143,41 @@ def test_symptom_a_disk_without_inodes_keeps_clients_waiting(lab: Lab) -> None:
     ids=["fsync", "write"],
 )
 def test_symptom_mail_that_the_disk_did_not_take_is_refused(lab: Lab, fault: SyscallFails) -> None:
-    """The call fails once: the first message is refused, the next one taken."""
+    """The call fails once: the first message is refused, the next one accepted."""
     with lab.primary.faulty(fault):
         mails = [
-            lab.sender.submit("alice@example.org", server=lab.primary, size_bytes=20_000)
+            lab.sender.smtp("alice@example.org", server=lab.primary, size_bytes=20_000)
             for _ in range(2)
         ]
         lab.settle()
 
     assert mails[0].rejected(451, "4.3.0", "Error: queue file write error")
     assert mails[1].delivered_to(lab.primary, "alice")
-    assert [witness.count for witness in lab.record.witnesses] == [1]
+    assert [witness.count for witness in lab.witnesses] == [1]
+    assert arrives(lab)
+
+
+def test_symptom_mail_waits_in_incoming_while_the_disk_is_busy(lab: Lab) -> None:
+    """qmgr(8) is one of many processes that write, so mail waits in incoming; it arrives later."""
+    with lab.primary.faulty(SlowDisk(writes_per_s=50)):
+        with lab.loading(
+            lab.primary, lab.sender, sessions=20, messages=40, recipients=["alice@example.org"]
+        ) as load:
+            load.wait_until(acknowledged=25)
+            lengths = lab.primary.queue_lengths()
+        lab.drain()
+
+    assert lengths["incoming"] > 10
+    assert lengths["active"] < lengths["incoming"]
     assert arrives(lab)
 
 
 def test_symptom_a_slow_disk_delays_mail_on_its_way_into_the_queue(lab: Lab) -> None:
-    """The time before the queue manager sees it is the first of the logged delays."""
+    """The time before the queue manager is the first of the logged delays."""
     with lab.primary.faulty(SlowFsync(delay_s=1.0)):
-        slow = lab.sender.submit("alice@example.org", server=lab.primary)
+        slow = lab.sender.smtp("alice@example.org", server=lab.primary)
         lab.settle(slow)
-    quick = lab.sender.submit("alice@example.org", server=lab.primary)
+    quick = lab.sender.smtp("alice@example.org", server=lab.primary)
     lab.settle(quick)
 
     first, second = (

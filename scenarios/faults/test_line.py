@@ -1,10 +1,9 @@
-"""A line that is down but for calls, and what a call carries."""
+"""A line that is down except for calls, and the traffic of a call."""
 
 import pytest
 
+from maillab import Delivery, Lab
 from maillab.faults import Dialup
-from maillab.lab import Lab
-from maillab.maillog import Delivery
 
 pytestmark = pytest.mark.topology("dialup")
 
@@ -12,12 +11,12 @@ LINE = Dialup(rate_bit_s=33_600)
 
 
 def state(lab: Lab) -> str:
-    """The home's network as it is."""
-    return str(lab.home.agent.call("netstate")["text"])
+    """Return the home's network state."""
+    return lab.home.network.state()
 
 
 def test_symptom_the_phone_rings_for_each_message(lab: Lab) -> None:
-    """Without defer_transports Postfix looks for the provider as soon as mail is there."""
+    """Without defer_transports Postfix looks up the provider as soon as there is mail."""
     before = state(lab)
 
     with lab.home.faulty(LINE):
@@ -36,14 +35,14 @@ def test_symptom_the_phone_rings_for_each_message(lab: Lab) -> None:
 
 
 def test_symptom_mail_waits_for_the_call_and_goes_at_the_lines_pace(lab: Lab) -> None:
-    """With defer_transports no packet leaves until somebody calls and says sendmail -q."""
+    """With defer_transports no packet leaves before a call and sendmail -q."""
     lab.home.configure(defer_transports="smtp")
 
     with lab.home.faulty(LINE):
         mail = lab.home.send("alice@example.org", size_bytes=8_000)
         home = lab.home.send("bob@example.com")
         lab.settle(mail, home)
-        waits = bool(mail.deferred(dsn="4.3.2", saying="deferred transport"))
+        waits = mail.deferred(dsn="4.3.2", saying="deferred transport").now()
         rang = LINE.rang(lab.home)
         with LINE.call(lab.home) as call:
             lab.home.flush()
@@ -56,18 +55,18 @@ def test_symptom_mail_waits_for_the_call_and_goes_at_the_lines_pace(lab: Lab) ->
     assert call.bytes_out > 8_000
     assert call.packets_in
     assert not call.lost_packets
-    sent = [one for one in lab.events(Delivery, lab.home) if one.status == "sent"][-1]
+    sent = [event for event in lab.events(Delivery, lab.home) if event.status == "sent"][-1]
     transmission_s = float(sent.delays.split("/")[-1])
-    # What tbf(8) lets through at once, its burst, costs no time.
+    # The burst of tbf(8) passes without delay.
     assert transmission_s > (8_000 - 1_600) * 8 / LINE.rate_bit_s
 
 
 def test_symptom_a_hang_up_in_mid_message_defers_it(lab: Lab) -> None:
-    """It goes with the next call, once: of a message without its end nothing is kept."""
+    """The next call sends the message once: the server keeps no incomplete message."""
     lab.home.configure(smtp_data_xfer_timeout="3s")
 
     with lab.home.faulty(LINE), LINE.call(lab.home, hang_up_after_bytes=10_000) as call:
-        # Larger than what a socket takes at once, so that its end is not under way.
+        # Larger than a socket buffer, so that the end is not in transit yet.
         mail = lab.home.send("alice@example.org", size_bytes=3_000_000)
         lab.wait_for(Delivery, host=lab.home)
     saying = f"isp.example.net[{lab.isp.address}] timed out while sending message body"

@@ -1,26 +1,24 @@
-"""Boxes on the way that meddle with SMTP, before the host or on a router."""
+"""Middleboxes that alter SMTP, in front of a host or on a router."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from maillab import Accepted, Delivery, Disconnected, Event, Lab, PostfixHost
 from maillab.faults import ExtensionRewriter, Pix, StarttlsStripper
-from maillab.lab import Lab
-from maillab.maillog import Accepted, Delivery, Disconnected, Event
-from maillab.postfix import MailHost
 
-# The host in whose way the box stands, the sender and the receiver, in each topology.
+# The host with the box, the sender and the receiver, in each topology.
 BEFORE_THE_HOST = pytest.param("remote", marks=pytest.mark.topology("standalone"))
 ON_A_ROUTER = pytest.param("router", marks=pytest.mark.topology("wan"))
 anywhere = pytest.mark.parametrize("where", [BEFORE_THE_HOST, ON_A_ROUTER])
 
 
 class Scene:
-    """Who sends, who receives, and where the box is."""
+    """Sender, receiver, and the host with the box."""
 
     def __init__(self, lab: Lab, where: str) -> None:
         self.lab = lab
-        self.box: MailHost = getattr(lab, where)
+        self.box: PostfixHost = getattr(lab, where)
         self.sender, self.receiver = (
             (lab.sender, lab.receiver) if where == "router" else (lab.mail, lab.remote)
         )
@@ -28,11 +26,11 @@ class Scene:
 
     @property
     def server(self) -> str:
-        """The receiver as the sender's Postfix logs it."""
+        """Return the receiver as the sender's Postfix logs it."""
         return f"{self.receiver.fqdn}[{self.receiver.address}]"
 
     def workarounds(self) -> list[str]:
-        """What Postfix said it does about a PIX; only 3.11 has commas in it."""
+        """Return the logged PIX workarounds, without the commas of 3.11."""
         return [
             event.text.replace(",", "")
             for event in self.lab.events(Event, self.sender)
@@ -42,16 +40,16 @@ class Scene:
 
 @pytest.fixture
 def scene(lab: Lab, where: str) -> Iterator[Scene]:
-    """Each box leaves the network where it stood as it was."""
-    it = Scene(lab, where)
-    before = it.box.agent.call("netstate")["text"]
-    yield it
-    assert it.box.agent.call("netstate")["text"] == before
+    """Check that each box leaves its host's network unchanged."""
+    scene_ = Scene(lab, where)
+    before = scene_.box.network.state()
+    yield scene_
+    assert scene_.box.network.state() == before
 
 
 @anywhere
 def test_symptom_a_pix_holds_mail_up_until_postfix_works_around_it(scene: Scene) -> None:
-    """The end of data is lost until the mail is older than the threshold; then it is delayed."""
+    """The end of data is lost until the mail is older than the threshold, then delayed."""
     scene.sender.configure(
         smtp_data_done_timeout="1s",
         smtp_pix_workaround_threshold_time="1h",
@@ -59,7 +57,7 @@ def test_symptom_a_pix_holds_mail_up_until_postfix_works_around_it(scene: Scene)
     )
     server = f"{scene.server}:25"
 
-    with scene.box.faulty(Pix()):
+    with scene.box.faulty(Pix(swallows_dot=True)):
         mail = scene.sender.send(scene.to)
         scene.lab.settle(mail)
         held_up = mail.deferred(
@@ -78,20 +76,20 @@ def test_symptom_a_pix_holds_mail_up_until_postfix_works_around_it(scene: Scene)
         f"enabling PIX workarounds: disable_esmtp for {server}",
         f"enabling PIX workarounds: disable_esmtp delay_dotcrlf for {server}",
     ]
-    (accepted,) = {one.client_address for one in scene.lab.events(Accepted, scene.receiver)}
+    (accepted,) = {event.client_address for event in scene.lab.events(Accepted, scene.receiver)}
     assert accepted == scene.sender.address
 
 
 @anywhere
 def test_symptom_a_pix_without_workarounds_holds_mail_up_for_good(scene: Scene) -> None:
-    """EHLO comes out as XXXX, so it is HELO then, and every attempt ends at the dot."""
+    """EHLO arrives as XXXX, Postfix falls back to HELO, and every attempt fails at the dot."""
     scene.sender.configure(
         smtp_data_done_timeout="1s",
         smtp_pix_workaround_threshold_time="1s",
         smtp_pix_workarounds="",
     )
 
-    with scene.box.faulty(Pix()):
+    with scene.box.faulty(Pix(swallows_dot=True)):
         mail = scene.sender.send(scene.to)
         scene.lab.settle(mail)
         scene.sender.flush()
@@ -109,9 +107,26 @@ def test_symptom_a_pix_without_workarounds_holds_mail_up_for_good(scene: Scene) 
 
 
 @pytest.mark.parametrize("where", [BEFORE_THE_HOST])
+def test_symptom_a_pix_loses_the_line_end_of_a_dot_before_it(scene: Scene) -> None:
+    """The end of data is lost only if a packet ends between the final dot and its line end."""
+    codes = []
+    with scene.box.faulty(Pix(masks_banner=False, blocks_esmtp=False)):
+        for first, second in (("text", "\r\n."), ("text\r\n", "."), ("text\r\n.", "")):
+            with scene.sender.session(scene.receiver, timeout_s=5) as session:
+                session.ehlo()
+                session.mail("bob@example.com")
+                session.rcpt(scene.to)
+                session.command("DATA")
+                session.say(first)
+                codes.append(session.command(second).code)
+
+    assert codes == [250, 250, 0]
+
+
+@pytest.mark.parametrize("where", [BEFORE_THE_HOST])
 def test_symptom_a_masked_banner_alone_costs_esmtp(scene: Scene) -> None:
-    """Postfix greets with HELO who shows stars."""
-    with scene.box.faulty(Pix(blocks_esmtp=False, swallows_dot=False)):
+    """Postfix sends HELO to a server whose banner has asterisks."""
+    with scene.box.faulty(Pix(blocks_esmtp=False, swallows_split_dot=False)):
         mail = scene.sender.send(scene.to)
         scene.lab.settle(mail)
 
@@ -121,14 +136,14 @@ def test_symptom_a_masked_banner_alone_costs_esmtp(scene: Scene) -> None:
 
 
 def tls_is_a_must(scene: Scene) -> None:
-    """The sender insists on TLS; the receiver does it without a certificate."""
+    """Make the sender require TLS; the receiver offers it without a certificate."""
     scene.receiver.configure(smtpd_tls_security_level="may", smtpd_tls_cert_file="none")
     scene.sender.configure(smtp_tls_security_level="encrypt")
 
 
 @anywhere
 def test_symptom_starttls_is_not_offered(scene: Scene) -> None:
-    """Mail waits rather than go in clear text."""
+    """Mail waits and is not sent in clear text."""
     tls_is_a_must(scene)
 
     with scene.box.faulty(StarttlsStripper()):
@@ -144,7 +159,7 @@ def test_symptom_starttls_is_not_offered(scene: Scene) -> None:
 
 @pytest.mark.parametrize("where", [BEFORE_THE_HOST])
 def test_symptom_starttls_is_offered_and_unknown(scene: Scene) -> None:
-    """The server's 500 to the command it got instead is final, so the mail is returned."""
+    """The server's 50x reply to the altered command is final, and the mail is returned."""
     tls_is_a_must(scene)
 
     with scene.box.faulty(StarttlsStripper(offers=True)):
@@ -159,7 +174,7 @@ def test_symptom_starttls_is_offered_and_unknown(scene: Scene) -> None:
 
 @anywhere
 def test_symptom_size_reads_otherwise(scene: Scene) -> None:
-    """Mail that the server would take is returned before it is sent (RFC 1870)."""
+    """Postfix returns mail that the server would accept before sending it (RFC 1870)."""
     with scene.box.faulty(ExtensionRewriter("SIZE", becomes="SIZE 1000")):
         mail = scene.sender.send(scene.to, size_bytes=5000)
         scene.lab.settle(mail)
@@ -172,7 +187,7 @@ def test_symptom_size_reads_otherwise(scene: Scene) -> None:
 
 @pytest.mark.parametrize("where", [BEFORE_THE_HOST])
 def test_symptom_one_extension_is_dropped(scene: Scene) -> None:
-    """Without DSN there is no notice of a delivery from the receiver (RFC 3461)."""
+    """Without DSN the receiver sends no delivery notice (RFC 3461)."""
     with (
         scene.box.faulty(ExtensionRewriter("DSN")),
         scene.lab.client.session(scene.receiver) as session,

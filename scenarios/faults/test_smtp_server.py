@@ -1,17 +1,16 @@
-"""An SMTP server that misbehaves at one stage, and what Postfix's client says of it."""
+"""An SMTP server that misbehaves at one stage, and the Postfix client's log."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from maillab import Accepted, Delivery, Lab
 from maillab.faults import Greeting, SmtpStage
-from maillab.lab import Lab
-from maillab.maillog import Accepted, Delivery
 
 pytestmark = pytest.mark.topology("standalone")
 
 ALICE = "alice@example.net"
-# What Postfix was doing, in its own words (smtp_proto.c), and the timeout for it.
+# Postfix's own text for each stage (smtp_proto.c), and the stage's timeout.
 DOING = {
     "connect": ("receiving the initial server greeting", "smtp_helo_timeout"),
     "greeting": ("receiving the initial server greeting", "smtp_helo_timeout"),
@@ -28,28 +27,28 @@ DOING = {
 
 @pytest.fixture(autouse=True)
 def _without_trace(lab: Lab) -> Iterator[None]:
-    """Each fault leaves the network of its host as it was."""
-    before = lab.remote.agent.call("netstate")["text"]
+    """Check that each fault leaves its host's network unchanged."""
+    before = lab.remote.network.state()
     yield
-    assert lab.remote.agent.call("netstate")["text"] == before
+    assert lab.remote.network.state() == before
 
 
 def server(lab: Lab) -> str:
-    """The faulty server as Postfix logs it."""
+    """Return the faulty server as Postfix logs it."""
     return f"remote.example.net[{lab.remote.address}]"
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
 @pytest.mark.parametrize("stage", DOING)
 def test_symptom_the_server_goes_away(lab: Lab, stage: str, then: str) -> None:
-    """At whatever stage, by FIN or by RST: the mail waits, and goes when all is well."""
+    """At any stage, after FIN or RST, the mail waits and is delivered after the fault."""
     with lab.remote.faulty(SmtpStage(stage, then=then)):  # type: ignore[arg-type]  # parametrized
         mail = lab.mail.send(ALICE)
         lab.settle(mail)
 
     doing, _ = DOING[stage]
     saying = f"lost connection with {server(lab)} while {doing}"
-    # The first RST may come before connect(2) has told Postfix that it is connected.
+    # The first RST may arrive before connect(2) returns.
     reset = f"connect to {server(lab)}:25: Connection reset by peer"
     early = then == "reset" and stage in ("connect", "greeting")
     assert mail.deferred(dsn="4.4.2", saying=saying) or (early and mail.deferred(saying=reset))
@@ -87,7 +86,7 @@ def test_symptom_the_server_falls_silent(lab: Lab, stage: str) -> None:
     ],
 )
 def test_symptom_the_server_gives_another_reply(lab: Lab, stage: str, logged: str) -> None:
-    """Postfix quotes it, with the command that it was given to."""
+    """Postfix logs the reply, with the command it belongs to."""
     with lab.remote.faulty(SmtpStage(stage, reply="450 4.7.1 not today")):  # type: ignore[arg-type]  # parametrized
         mail = lab.mail.send(ALICE)
         lab.settle(mail)
@@ -100,20 +99,23 @@ def test_symptom_the_server_gives_another_reply(lab: Lab, stage: str, logged: st
 
 @pytest.mark.parametrize("stage", DOING)
 def test_symptom_the_server_is_late(lab: Lab, stage: str) -> None:
-    """Within the timeouts nothing is wrong with that."""
-    with lab.remote.faulty(SmtpStage(stage, delay_s=1)):  # type: ignore[arg-type]  # parametrized
+    """A delay within the timeouts does not stop the mail."""
+    # Longer than a busy machine takes for a whole delivery.
+    with lab.remote.faulty(SmtpStage(stage, delay_s=3)):  # type: ignore[arg-type]  # parametrized
         mail = lab.mail.send(ALICE)
         lab.settle(mail)
 
     assert mail.delivered_to(lab.remote, "alice")
     (attempt,) = lab.events(Delivery, lab.mail)
-    assert attempt.delay >= 1
+    assert attempt.delay >= 3
 
 
 def test_symptom_a_greeting_comes_byte_by_byte(lab: Lab) -> None:
-    """Each byte starts the clock anew, unless smtp_per_record_deadline is set."""
-    lab.mail.configure(smtp_helo_timeout="1s", smtp_per_record_deadline="yes")
-    slowly = SmtpStage("greeting", byte_interval_s=0.1, reply="220 a server that takes its time")
+    """Each byte restarts the timeout unless smtp_per_record_deadline is set."""
+    # The timeout also covers the reply to EHLO, which a busy machine may delay.
+    lab.mail.configure(smtp_helo_timeout="3s", smtp_per_record_deadline="yes")
+    greeting = "220 a server that takes its time to send its greeting"
+    slowly = SmtpStage("greeting", byte_interval_s=0.1, reply=greeting)
 
     with lab.remote.faulty(slowly):
         mail = lab.mail.send(ALICE)
@@ -131,9 +133,9 @@ def test_symptom_a_greeting_comes_byte_by_byte(lab: Lab) -> None:
 
 @pytest.mark.parametrize("then", ["close", "reset", "silence"])
 def test_symptom_a_message_may_be_sent_more_than_once(lab: Lab, then: str) -> None:
-    """It is: a server that stored it and could not say so gets it again (RFC 1047)."""
+    """A server that stored the message without a reply gets it again (RFC 1047)."""
     lab.mail.configure(smtp_data_done_timeout="1s")
-    lab.expects(duplicated=1, because="the server stored the mail, and its client never heard")
+    lab.expects(duplicated=1, because="the server stored the mail, and the client got no reply")
     fault = SmtpStage("end of data", then=then, stored=True)  # type: ignore[arg-type]  # parametrized
 
     with lab.remote.faulty(fault):
@@ -149,7 +151,7 @@ def test_symptom_a_message_may_be_sent_more_than_once(lab: Lab, then: str) -> No
 
 @pytest.mark.parametrize("reply", ["421 4.3.2 too busy", "554 5.3.2 no mail here"])
 def test_symptom_a_greeting_refuses_all_mail(lab: Lab, reply: str) -> None:
-    """After either the mail waits (postconf(5) smtp_skip_5xx_greeting); then it goes."""
+    """After a 4xx or 5xx greeting mail waits (postconf(5) smtp_skip_5xx_greeting)."""
     with lab.remote.faulty(Greeting(reply)):
         mail = lab.mail.send(ALICE)
         lab.settle(mail)
@@ -161,7 +163,7 @@ def test_symptom_a_greeting_refuses_all_mail(lab: Lab, reply: str) -> None:
 
 
 def test_symptom_quit_goes_unanswered(lab: Lab) -> None:
-    """Mail does not suffer from it; RFC 5321 section 4.1.1.10 wants a reply all the same."""
+    """Mail is delivered although RFC 5321 section 4.1.1.10 requires a reply to QUIT."""
     lab.mail.configure(smtp_skip_quit_response="no")
 
     with lab.remote.faulty(SmtpStage("QUIT", then="close")):
@@ -176,7 +178,7 @@ def test_symptom_quit_goes_unanswered(lab: Lab) -> None:
 
 
 def test_symptom_a_session_too_many_is_greeted_with_421(lab: Lab) -> None:
-    """Those that are open already are served on."""
+    """Sessions that are already open continue."""
     full = SmtpStage("greeting", reply="421 4.7.0 too many sessions", sessions_max=2)
 
     with lab.remote.faulty(full):
@@ -196,7 +198,7 @@ def test_symptom_a_session_too_many_is_greeted_with_421(lab: Lab) -> None:
 
 
 def test_symptom_the_first_two_attempts_fail_then_all_is_well(lab: Lab) -> None:
-    """As greylisting does."""
+    """The fault acts like greylisting."""
     with lab.remote.faulty(SmtpStage("RCPT", reply="450 4.2.0 Greylisted", first=2)):
         mail = lab.mail.send(ALICE)
         for _ in range(2):
@@ -209,7 +211,7 @@ def test_symptom_the_first_two_attempts_fail_then_all_is_well(lab: Lab) -> None:
 
 
 def test_symptom_every_third_message_is_refused(lab: Lab) -> None:
-    """Behind the first, the fourth and the seventh, that is."""
+    """The fourth and seventh messages are refused: every third after the first."""
     with lab.remote.faulty(SmtpStage("end of data", reply="554 5.6.0 no", every=3, after=1)):
         mails = []
         for _ in range(7):
@@ -221,7 +223,7 @@ def test_symptom_every_third_message_is_refused(lab: Lab) -> None:
 
 
 def test_symptom_mail_for_one_recipient_is_refused(lab: Lab) -> None:
-    """The others of the same message get it."""
+    """The message's other recipients get it."""
     fault = SmtpStage("RCPT", reply="452 4.2.2 mailbox full", recipient="carol@example.net")
 
     with lab.remote.faulty(fault):
@@ -236,7 +238,7 @@ def test_symptom_mail_for_one_recipient_is_refused(lab: Lab) -> None:
 
 
 def test_symptom_one_client_is_refused(lab: Lab) -> None:
-    """Others are served; the real server sees each by its own address, in this session, too."""
+    """Other clients are served, and the real server sees each client's own address."""
     fault = SmtpStage("greeting", reply="554 not you", client=lab.client.address)
 
     with lab.remote.faulty(fault):
@@ -252,7 +254,7 @@ def test_symptom_one_client_is_refused(lab: Lab) -> None:
 
 
 def test_symptom_strangers_are_strangers_behind_the_fault(lab: Lab) -> None:
-    """The proxy's own trust does not open a relay."""
+    """Through the fault's proxy strangers still may not relay."""
     offered = []
     with (
         lab.remote.faulty(SmtpStage("EHLO", reply="250 a server of few words")),
@@ -269,7 +271,7 @@ def test_symptom_strangers_are_strangers_behind_the_fault(lab: Lab) -> None:
 
 @pytest.mark.parametrize("inner_first", [True, False])
 def test_symptom_faults_of_two_stages_act_together(lab: Lab, inner_first: bool) -> None:  # noqa: FBT001
-    """Nested as they come, lifted in any order."""
+    """Nested faults act together and can be lifted in any order."""
     inner = lab.remote.faulty(SmtpStage("MAIL", reply="450 4.7.1 inner"))
     outer = lab.remote.faulty(SmtpStage("EHLO", delay_s=1, first=1))
     inner.__enter__()

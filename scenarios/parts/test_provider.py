@@ -1,0 +1,302 @@
+"""A provider that relays for those who log in, on ports 587 and 465.
+
+Each scenario shows the provider at work, or one way in which a site fails to use it.
+"""
+
+import pytest
+
+from maillab import Accepted, Complaint, Disconnected, Event, Lab, Mail, PostfixHost
+from maillab.faults import HostCrashed
+
+pytestmark = pytest.mark.topology("smarthost")
+
+PROVIDER = "[smtp.provider.example]:587"
+RELAY = "[smtp.relay.example]:587"
+SUBMISSIONS = "[smtp.provider.example]:465"
+CERTIFICATE = "/etc/ssl/maillab/smtp.provider.example.pem"
+
+
+def relayed(lab: Lab, sender: str | None = None) -> Mail:
+    """Send from the office to everybody else; settle."""
+    mail = lab.office.send(to="joe@example.net", sender=sender)
+    lab.settle(mail)
+    return mail
+
+
+def said(lab: Lab, reply: str) -> str:
+    """Return how smtp(8) logs what the provider said to a login."""
+    server = f"smtp.provider.example[{lab.provider.address}]"
+    return f"SASL authentication failed; server {server} said: {reply}"
+
+
+def not_verified(lab: Lab) -> str:
+    """Return how smtp(8) logs a certificate that it cannot verify."""
+    found = "verified" if lab.has("one text for a bad certificate") else "trusted"
+    return f"Server certificate not {found}"
+
+
+def test_behaviour_mail_passes_with_a_login_in_verified_tls(lab: Lab) -> None:
+    """The provider's log has the login, and the office has verified its certificate."""
+    lab.office.configure(smtp_tls_loglevel="1")
+
+    mail = relayed(lab)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+    (accepted,) = lab.events(Accepted, lab.provider)
+    assert (accepted.program, accepted.sasl_username) == ("postfix/submission/smtpd", "office")
+    assert accepted.sasl_method in ("PLAIN", "LOGIN")
+    server = f"smtp.provider.example[{lab.provider.address}]:587"
+    verified = f"Verified TLS connection established to {server}: TLSv1.3"
+    assert [event for event in lab.events(Event, lab.office) if event.text.startswith(verified)]
+
+
+def test_symptom_a_wrong_password_is_refused_with_535(lab: Lab) -> None:
+    """The mail is deferred with the provider's words."""
+    lab.office.misconfigure(smtp_sasl_password_maps=f"inline:{{{PROVIDER}=office:guess}}")
+
+    mail = relayed(lab)
+
+    words = said(lab, "535 5.7.8 Error: authentication failed: authentication failure")
+    assert mail.deferred(dsn="4.7.8", saying=words)
+    assert mail.held_by(lab.office)
+
+
+def test_cure_the_right_password_sends_what_was_deferred(lab: Lab) -> None:
+    """After a flush, the mail that waited for the right password is delivered."""
+    lab.office.configure(smtp_sasl_password_maps=f"inline:{{{PROVIDER}=office:guess}}")
+    mail = relayed(lab)
+    lab.office.cure.configure(smtp_sasl_password_maps=f"inline:{{{PROVIDER}=office:secret}}")
+
+    lab.office.flush()
+    lab.settle(mail)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+
+
+@pytest.mark.parametrize("key", ["[smtp.provider.example]", "smtp.provider.example:587"])
+def test_symptom_a_password_under_another_key_is_not_used(lab: Lab, key: str) -> None:
+    """The key is neither the relay host as main.cf has it nor its name: there is no login."""
+    lab.office.misconfigure(smtp_sasl_password_maps=f"inline:{{{key}=office:secret}}")
+
+    mail = relayed(lab)
+
+    assert mail.bounced(dsn="5.7.1", saying="Sender address rejected: not logged in")
+    assert not lab.events(Accepted, lab.provider)
+
+
+@pytest.mark.parametrize("key", [PROVIDER, "smtp.provider.example"])
+def test_cure_the_key_is_the_relay_host_or_its_name(lab: Lab, key: str) -> None:
+    """Each key is enough: the relay host as main.cf has it, or the server's name."""
+    lab.office.configure(smtp_sasl_password_maps=f"inline:{{{RELAY}=office:secret}}")
+    lab.office.cure.configure(smtp_sasl_password_maps=f"inline:{{{key}=office:secret}}")
+
+    mail = relayed(lab)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+
+
+def test_symptom_without_tls_the_provider_offers_no_login(lab: Lab) -> None:
+    """The provider wants STARTTLS before MAIL FROM, and the mail bounces."""
+    lab.office.misconfigure(smtp_tls_security_level="none")
+
+    mail = relayed(lab)
+
+    assert mail.bounced(dsn="5.7.0", saying="530 5.7.0 Must issue a STARTTLS command first")
+
+
+def test_cure_tls_makes_the_provider_offer_a_login(lab: Lab) -> None:
+    """Encryption is enough for that; "secure" also verifies who gets the password."""
+    lab.office.configure(smtp_tls_security_level="none")
+    lab.office.cure.configure(smtp_tls_security_level="encrypt")
+
+    mail = relayed(lab)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+
+
+def default_options(host: PostfixHost) -> str:
+    """Return the default of smtp_sasl_security_options."""
+    return host.run_tool("postconf", "-dh", "smtp_sasl_security_options").stdout.strip()
+
+
+def test_symptom_the_default_options_forbid_every_offered_mechanism(lab: Lab) -> None:
+    """The default has "noplaintext", even in TLS; the provider offers only PLAIN and LOGIN."""
+    lab.office.misconfigure(smtp_sasl_security_options=default_options(lab.office))
+
+    mail = relayed(lab)
+
+    assert mail.deferred(
+        dsn="4.7.0",
+        saying="SASL authentication failed; cannot authenticate to server "
+        f"smtp.provider.example[{lab.provider.address}]: no mechanism available",
+    )
+    complaints = [event.text for event in lab.events(Complaint, lab.office)]
+    assert "SASL authentication failure: No worthy mechs found" in complaints
+
+
+@pytest.mark.parametrize("option", ["smtp_sasl_security_options", "smtp_sasl_tls_security_options"])
+def test_cure_passwords_may_be_sent_in_tls(lab: Lab, option: str) -> None:
+    """Either for all sessions, or only for those in TLS."""
+    lab.office.configure(smtp_sasl_security_options=default_options(lab.office))
+    lab.office.cure.configure(**{option: "noanonymous"})
+
+    mail = relayed(lab)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+
+
+# An address of another login, and the one that replaces it as mail leaves (generic(5)).
+ALICE = "alice@provider.example"
+AS_OURS = f"inline:{{{ALICE}=alice@example.com}}"
+
+
+def test_symptom_the_sender_does_not_belong_to_the_login(lab: Lab) -> None:
+    """The login may send for example.com, not for another user's address."""
+    lab.office.configure(smtp_generic_maps=AS_OURS)
+    lab.office.misconfigure(smtp_generic_maps="")
+
+    mail = relayed(lab, sender=ALICE)
+
+    refusal = f"553 5.7.1 <{ALICE}>: Sender address rejected: not owned by user office"
+    assert mail.bounced(dsn="5.7.1", saying=refusal)
+
+
+def test_cure_the_sender_is_rewritten_to_an_address_of_the_login(lab: Lab) -> None:
+    """smtp_generic_maps replaces it as mail leaves."""
+    lab.office.cure.configure(smtp_generic_maps=AS_OURS)
+
+    mail = relayed(lab, sender=ALICE)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+    (copy,) = lab.remote.mailbox("joe")
+    assert copy["Return-Path"] == "<alice@example.com>"
+
+
+def test_symptom_a_certificate_of_an_unknown_authority(lab: Lab) -> None:
+    """The password is not sent: mail waits for a provider that can be verified."""
+    lab.office.misconfigure(smtp_tls_CAfile="")
+
+    mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.7.5", saying=not_verified(lab))
+    (left,) = lab.events(Disconnected, lab.provider)
+    assert "starttls" in left.counts
+    assert "auth" not in left.counts
+
+
+def ten_years_later(lab: Lab) -> None:
+    """Move the clock past the end of all certificates, but not of their authority's own."""
+    lab.clock.advance(days=3650)
+    lab.clock.advance(days=2)
+
+
+def test_symptom_an_expired_certificate_is_not_accepted(lab: Lab) -> None:
+    """Ten years later the provider still has the certificate of today: mail waits."""
+    today = lab.provider.read(CERTIFICATE) or ""
+    ten_years_later(lab)
+    lab.provider.run("sh", "/opt/maillab/certify.sh")
+    lab.provider.mistake.write(CERTIFICATE, today)
+    lab.provider.reload()
+
+    mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.7.5", saying=not_verified(lab))
+    expired = "certificate has expired"
+    assert [event for event in lab.events(Event, lab.office) if expired in event.text]
+
+
+def test_cure_the_certificate_is_renewed(lab: Lab) -> None:
+    """The mail that waited is delivered after a renewal and a reload."""
+    ten_years_later(lab)
+    mail = relayed(lab)
+    waited = mail.deferred(dsn="4.7.5").now()
+    lab.provider.cure.run("sh", "/opt/maillab/certify.sh")
+    lab.provider.cure.reload()
+
+    lab.office.flush()
+    lab.settle(mail)
+
+    assert waited
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+
+
+def use_port_465(lab: Lab) -> None:
+    """Send through the provider's port 465, where TLS begins before the first reply."""
+    lab.office.configure(
+        relayhost=SUBMISSIONS,
+        smtp_sasl_password_maps=f"inline:{{{SUBMISSIONS}=office:secret}}",
+        smtp_tls_wrappermode="yes",
+        # The mail settles without wrapper mode, too; far longer than a greeting takes.
+        smtp_helo_timeout="10s",
+    )
+
+
+def test_symptom_port_465_speaks_tls_from_the_first_byte(lab: Lab) -> None:
+    """Without smtp_tls_wrappermode smtp(8) waits for a greeting that never comes."""
+    use_port_465(lab)
+    lab.office.configure(smtp_helo_timeout="2s")
+    lab.office.misconfigure(smtp_tls_wrappermode="no")
+
+    mail = relayed(lab)
+
+    waited = "timed out while receiving the initial server greeting"
+    assert mail.deferred(dsn="4.4.2", saying=waited)
+
+
+def test_cure_wrapper_mode_uses_port_465(lab: Lab) -> None:
+    """With smtp_tls_wrappermode smtp(8) starts with TLS."""
+    use_port_465(lab)
+    lab.office.configure(smtp_tls_wrappermode="no")
+    lab.office.cure.configure(smtp_tls_wrappermode="yes")
+
+    mail = relayed(lab)
+
+    assert mail.delivered_to(lab.remote, mailbox="joe")
+    (accepted,) = lab.events(Accepted, lab.provider)
+    assert (accepted.program, accepted.sasl_username) == ("postfix/submissions/smtpd", "office")
+
+
+def test_behaviour_each_sender_has_a_provider_and_a_login(lab: Lab) -> None:
+    """sender_dependent_relayhost_maps chooses the provider; the password goes by the sender."""
+    lab.office.cure.configure(
+        smtp_sender_dependent_authentication="yes",
+        sender_dependent_relayhost_maps=f"inline:{{bob@relay.example={RELAY}}}",
+        smtp_sasl_password_maps="inline:{bob@relay.example=bob:secret, "
+        f"{PROVIDER}=office:secret}}",
+    )
+
+    office = lab.office.send(to="joe@example.net")
+    bob = lab.office.send(to="joe@example.net", sender="bob@relay.example")
+    lab.settle(office, bob)
+
+    assert office.delivered_to(lab.remote, mailbox="joe")
+    assert bob.delivered_to(lab.remote, mailbox="joe")
+    logins = {
+        host.name: [event.sasl_username for event in lab.events(Accepted, host)]
+        for host in (lab.provider, lab.relay)
+    }
+    assert logins == {"provider": ["office"], "relay": ["bob"]}
+
+
+def test_symptom_a_rate_limit_puts_mail_off(lab: Lab) -> None:
+    """The provider takes one message a minute from each client (anvil(8))."""
+    lab.provider.misconfigure(
+        smtpd_client_message_rate_limit="1", smtpd_client_event_limit_exceptions=""
+    )
+
+    first = relayed(lab)
+    second = relayed(lab)
+
+    assert first.delivered_to(lab.remote, mailbox="joe")
+    assert second.deferred(dsn="4.7.1", saying="Error: too much mail from")
+
+
+def test_symptom_a_provider_that_is_down(lab: Lab) -> None:
+    """The provider's host refuses connections; after its restart a flush delivers."""
+    with lab.provider.faulty(HostCrashed()):
+        mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.4.1", saying="587: Connection refused")
+    lab.office.flush()
+    lab.settle(mail)
+    assert mail.delivered_to(lab.remote, mailbox="joe")
