@@ -1,9 +1,9 @@
 """Runs every ``run:`` step of the workflows here, as far as one machine is a runner.
 
-Each job is played in a clean clone, with the first value of each of its matrix's
-lists unless ``--only`` names another or ``--matrix all`` takes all; steps that use
-an action are told, not run. A job ends with its first failing step, those with
-"always()" or "failure()" excepted.
+Each job runs in a clean clone, with the first value of each list in its matrix unless
+``--only`` names another or ``--matrix all`` takes all. Steps that use an action are listed,
+not run. A job ends with its first failing step, except for steps with "always()" or
+"failure()".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORKFLOWS = ROOT / ".github" / "workflows"
 
 
 def substituted(text: str, values: dict[str, str]) -> str:
-    """The text with ${{ matrix.x }} and ${{ env.x }} replaced; others must not occur."""
+    """Return a text with ${{ matrix.x }} and ${{ env.x }} replaced; others must not occur."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in values:
@@ -36,20 +36,24 @@ def substituted(text: str, values: dict[str, str]) -> str:
 
 
 def combinations(job: dict[str, Any], only: dict[str, str], *, every: bool) -> list[dict[str, str]]:
-    """The matrix's combinations that are not ruled out, or the first of them."""
+    """Return the matrix's combinations that are not excluded, or the first of them."""
     matrix: dict[str, list[str]] = job.get("strategy", {}).get("matrix", {})
     names = list(matrix)
     found = [
         dict(zip(names, values, strict=True)) for values in itertools.product(*matrix.values())
     ]
-    wanted = [one for one in found if all(one.get(key, text) == text for key, text in only.items())]
+    wanted = [
+        combination
+        for combination in found
+        if all(combination.get(key, text) == text for key, text in only.items())
+    ]
     if not wanted:
         sys.exit(f"{only}: not in the matrix {matrix}")
     return wanted if every else wanted[:1]
 
 
 def play(name: str, job: dict[str, Any], matrix: dict[str, str], clone: Path) -> bool:
-    """Run a job's steps; whether all went well."""
+    """Run a job's steps; return True if all succeeded."""
     values = {f"matrix.{key}": value for key, value in matrix.items()}
     environment = dict(os.environ, CI="true")
     environment.update({key: substituted(text, values) for key, text in job.get("env", {}).items()})
@@ -78,7 +82,7 @@ def play(name: str, job: dict[str, Any], matrix: dict[str, str], clone: Path) ->
 
 
 def main() -> int:
-    """Play the jobs asked for."""
+    """Run the requested jobs."""
     options = argparse.ArgumentParser(prog="ci_local", description=__doc__)
     options.add_argument("jobs", nargs="*", help="such as ci/faq (default: all)")
     options.add_argument("--matrix", choices=("first", "all"), default="first")
@@ -86,7 +90,7 @@ def main() -> int:
         "--only", action="append", default=[], metavar="NAME=VALUE", help="such as postfix=3.10"
     )
     given = options.parse_args()
-    only = dict(one.split("=", 1) for one in given.only)
+    only = dict(option.split("=", 1) for option in given.only)
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(WORKFLOWS.glob("*.yml")):
@@ -97,16 +101,16 @@ def main() -> int:
                 clone = Path(folder, name.replace("/", "-"))
                 subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
                 if job.get("needs"):
-                    # What the jobs before it would have uploaded.
+                    # The artifacts that earlier jobs would have uploaded.
                     before = Path(folder, f"{path.stem}-{job['needs']}", "runs")
                     (clone / "all").mkdir()
                     if before.is_dir():
                         (clone / "all" / "one").symlink_to(before)
                 for matrix in combinations(job, only, every=given.matrix == "all"):
-                    told = " ".join([name, *matrix.values()])
-                    print(f"{told}", flush=True)
-                    if not play(told, job, matrix, clone):
-                        failed.append(told)
+                    label = " ".join([name, *matrix.values()])
+                    print(f"{label}", flush=True)
+                    if not play(label, job, matrix, clone):
+                        failed.append(label)
     print("failed: " + ", ".join(failed) if failed else "every job went well")
     return bool(failed)
 

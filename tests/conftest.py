@@ -1,4 +1,4 @@
-"""What the tests of the harness share."""
+"""Fixtures and plugins for all tests of the harness."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from maillab import topology
-from maillab.lab import Lab
-from maillab.labs import Labs
+from maillab.lab.lab import Lab
+from maillab.lab.pool import Labs
+from maillab.site import topology
 
-# Runs of pytest inside pytest, and the command line with labs that are made up.
+# Runs of pytest inside pytest, and the command line with fake labs.
 pytest_plugins = ["pytester", "inner_runs", "cli_calls"]
 
 
@@ -23,5 +23,5 @@ def some_labs() -> Iterator[Labs]:
 
 @pytest.fixture
 def lab(some_labs: Labs, request: pytest.FixtureRequest) -> Lab:
-    """A lab of "backup-mx" in its first state, whose mail nobody judges."""
+    """Return a lab of "backup-mx" in its initial state, whose mail is not judged."""
     return some_labs.get(topology.load("backup-mx"), request.config.option.postfix)

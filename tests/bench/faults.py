@@ -1,4 +1,4 @@
-"""What a fault costs: to apply and to lift each, a command of the agent, the userspace queue."""
+"""The cost of a fault: to apply and to lift each, an agent's command, the userspace queue."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.lab import timed
-from maillab import faults, topology
-from maillab import lab as labs
+from maillab import faults
 from maillab.engine import compose
 from maillab.engine.watchdog import Watchdog
-from maillab.host import Fault, Host
-from maillab.lab import Lab
+from maillab.hosts.host import Fault, Host
+from maillab.lab import lab as labs
+from maillab.lab.lab import Lab
+from maillab.site import topology
 
 FAULT_RUNS = 5
 COMMAND_RUNS = 200
@@ -21,7 +22,7 @@ PAIRS = 9
 STREAM_BYTES = 64 << 20
 PORT = 4000
 
-# So much from one end to the other, and how long it took.
+# Receives this amount from the other end, and prints the time.
 SINK = """
 import socket, sys
 with socket.create_server(("", int(sys.argv[1]))) as server:
@@ -49,7 +50,7 @@ while True:
 
 
 def all_faults(lab: Lab) -> dict[str, tuple[Host, Fault]]:
-    """One of each, on the host it is made for."""
+    """Return one of each fault, and the host for which it is made."""
     receiver, router = lab.receiver, lab.hosts["router"]
     peer, name = lab.sender.address, "example.org"
     on_receiver: list[Fault] = [
@@ -57,15 +58,16 @@ def all_faults(lab: Lab) -> dict[str, tuple[Host, Fault]]:
         faults.DeadNameserver(), faults.DnsAnswer(name, rcode="SERVFAIL"),
         faults.DnsDelay(name, delay_s=1), faults.DnsDrop(name), faults.DnsTruncated(name),
         faults.Dialup(), faults.DiskFull(), faults.InodesGone(), faults.Greeting("421 busy"),
-        faults.Killed("smtpd"), faults.Stopped("qmgr"), faults.Paused(), faults.Crashed(),
+        faults.DaemonKilled("smtpd"), faults.DaemonFrozen("qmgr"), faults.HostFrozen(),
+        faults.HostCrashed(),
         faults.Netem(delay_s=0.01), faults.Netem(delay_s=0.01, direction="out"),
         faults.OpenFilesLimit(200), faults.ProcessLimit(50), faults.Partition(),
         faults.Refused(), faults.SilentDrop(), faults.Unreachable(),
-        faults.ResetInSession(bytes_before=1000), faults.SlowFsync(0.1),
+        faults.ResetInSession(bytes_before=1000), faults.SlowDisk(1000), faults.SlowFsync(0.1),
         faults.SmtpStage("RCPT", reply="450 later"), faults.SyscallFails("cleanup", "fsync"),
     ]  # fmt: skip
     on_router: list[Fault] = [faults.MtuBlackHole(receiver.address), faults.SmallMtu(peer)]
-    every = [(receiver, one) for one in on_receiver] + [(router, one) for one in on_router]
+    every = [(receiver, fault) for fault in on_receiver] + [(router, fault) for fault in on_router]
     named: dict[str, tuple[Host, Fault]] = {}
     for host, fault in every:
         word = type(fault).__name__
@@ -74,7 +76,7 @@ def all_faults(lab: Lab) -> dict[str, tuple[Host, Fault]]:
 
 
 def apply_and_lift(lab: Lab) -> dict[str, list[float]]:
-    """Milliseconds for each fault."""
+    """Return the milliseconds for each fault."""
     figures: dict[str, list[float]] = {}
     for name, (host, fault) in all_faults(lab).items():
         for _ in range(FAULT_RUNS):
@@ -89,7 +91,7 @@ def apply_and_lift(lab: Lab) -> dict[str, list[float]]:
 
 
 def stream_s(lab: Lab) -> float:
-    """Seconds for a stream from the sender's agent to the receiver's, by way of the router."""
+    """Return the seconds for a stream from the sender's to the receiver's agent by the router."""
 
     def run(host: Host, program: str, *words: object) -> str:
         argv = ["python3", "-c", program, *map(str, words)]
@@ -99,7 +101,7 @@ def stream_s(lab: Lab) -> float:
         return str(answer["stdout"])
 
     with ThreadPoolExecutor(1) as pool:
-        # The first connection asks whether it listens; the second is the stream.
+        # The first connection checks that it listens; the second is the stream.
         twice = SINK.replace("    with server", "    server.accept()[0].close()\n    with server")
         sink = pool.submit(run, lab.receiver, twice, PORT)
         run(lab.receiver, UNTIL_IT_LISTENS, "127.0.0.1", PORT)
@@ -110,7 +112,7 @@ def stream_s(lab: Lab) -> float:
 
 @contextlib.contextmanager
 def queued(host: Host) -> Iterator[None]:
-    """Every packet of a host goes through the userspace queue, which leaves it alone."""
+    """Send every packet of a host through the userspace queue, without an impairment."""
     settings = {
         "delay_s": 0.0, "jitter_s": 0.0, "loss_percent": 0.0, "rate_bit_s": 0.0,
         "reorder_percent": 0.0, "duplicate_percent": 0.0, "limit_packets": 100_000, "seed": 1,
@@ -123,7 +125,7 @@ def queued(host: Host) -> Iterator[None]:
 
 
 def queue_ratios(lab: Lab) -> list[float]:
-    """Throughput through the queue, as a part of that of the plain link; in turn."""
+    """Return the throughput through the queue as a part of the plain link's, in turn."""
     found = []
     for _ in range(PAIRS):
         plain = stream_s(lab)
@@ -133,7 +135,7 @@ def queue_ratios(lab: Lab) -> list[float]:
 
 
 def measure(version: str) -> Iterator[tuple[str, list[float]]]:
-    """All of it, in a lab of its own."""
+    """Measure everything, in a lab of its own."""
     watchdog = Watchdog(compose.owner())
     lab = labs.start(topology.load("wan"), version)
     try:

@@ -1,4 +1,4 @@
-"""All images of one version from nothing, by sources that no image was ever made of."""
+"""All images of one version, built from sources of which no image exists yet."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from docker.errors import ImageNotFound
 
-from maillab import resources
 from maillab.engine import images
 from maillab.engine.client import connect
+from maillab.site import resources
 
 
 def measure(version: str) -> Iterator[tuple[str, list[float]]]:
-    """One run; the images made for it are removed."""
+    """Build once, and remove the images."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "images")
         shutil.copytree(resources.images(), copy)
@@ -30,14 +30,13 @@ def measure(version: str) -> Iterator[tuple[str, list[float]]]:
             began = time.perf_counter()
             images.ensure([version])
             took = time.perf_counter() - began
-            suites = {image.suite for image in wanted}
             made = [image.tag for image in wanted]
-            made += [images.Image("base", suite).tag for suite in suites]
+            made += {image.base.tag for image in wanted}
         finally:
             resources.images = plain
     for tag in made:
         with contextlib.suppress(ImageNotFound):
             connect().images.remove(tag)
-    # The plain names point at the real ones again.
+    # Let the plain names refer to the real images again.
     images.ensure([version])
     yield "images_from_nothing_s", [took]

@@ -1,4 +1,4 @@
-"""A lab's own speed: start, reset, commands, events."""
+"""The speed of a lab itself: start, reset, commands, events."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from maillab import lab as labs
-from maillab import topology
 from maillab.engine import compose, images
 from maillab.engine.client import connect
 from maillab.engine.watchdog import Watchdog
-from maillab.lab import Lab
+from maillab.lab import lab as labs
+from maillab.lab.lab import Lab
+from maillab.site import topology
 
 SITE = topology.load("backup-mx")
 BANNER = "read -t 5 banner </dev/tcp/127.0.0.1/25 && [[ $banner == 220* ]]"
 
 
 def timed(work: Callable[[], object]) -> float:
-    """How long something takes, in seconds."""
+    """Return how many seconds some work takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def banners_answer(containers: dict[str, str]) -> None:
-    """Return once each SMTP server greets; the same check for both ways to start a lab."""
+    """Return once each SMTP server greets; the same check serves both ways to start a lab."""
 
     def answers(container: str) -> None:
         api = connect().api
@@ -43,7 +43,7 @@ def banners_answer(containers: dict[str, str]) -> None:
 
 
 def cold_start_ours(version: str) -> float:
-    """Seconds until a lab of ours greets on every host."""
+    """Return the seconds until a lab of ours greets on every host."""
     began = time.perf_counter()
     lab = labs.start(SITE, version)
     banners_answer(lab.project.containers)
@@ -53,13 +53,13 @@ def cold_start_ours(version: str) -> float:
 
 
 def cold_start_plain(version: str, number: int) -> float:
-    """Seconds until ``docker compose up -d`` of the same file greets on every host."""
+    """Return the seconds until ``docker compose up -d`` of the same file greets on every host."""
     name = f"maillab_{compose.owner()}_plain_{number}"
     tags = {f"{image.kind.upper()}_IMAGE": image.tag for image in images.needed(version)}
     environment = {
         **os.environ,
         **tags,
-        "NET": next(compose.free_nets(compose.POOL_DEFAULT)),
+        "NET": next(compose.free_nets(compose.pool_of())),
         "HEALTH_INTERVAL": "24h",
     }
     command = [*compose.compose_command(), "-p", name, "-f", str(SITE.path), "up", "-d"]
@@ -74,12 +74,12 @@ def cold_start_plain(version: str, number: int) -> float:
 
 
 def cold_starts(version: str, pairs: int) -> list[float]:
-    """Ours against plain, in turn."""
+    """Return the ratios of ours to plain Compose, in turn."""
     return [cold_start_ours(version) / cold_start_plain(version, n) for n in range(pairs)]
 
 
 def resets(lab: Lab, runs: int) -> list[float]:
-    """Milliseconds for a reset after a scenario's usual changes."""
+    """Return the milliseconds for each reset after a scenario's usual changes."""
     found = []
     for _ in range(runs):
         lab.sender.configure(smtp_skip_5xx_greeting="no")
@@ -89,7 +89,7 @@ def resets(lab: Lab, runs: int) -> list[float]:
 
 
 def commands(lab: Lab, runs: int) -> list[float]:
-    """A command through the channel against one ``docker exec``, in turn."""
+    """Return the ratios of a command through the channel to one ``docker exec``, in turn."""
     container = lab.project.containers["sender"]
     docker = ["docker", "exec", container, "true"]
     found = []
@@ -100,9 +100,9 @@ def commands(lab: Lab, runs: int) -> list[float]:
 
 
 def events(lab: Lab, runs: int) -> list[float]:
-    """Milliseconds from asking a host to log a line to the waiter that it wakes.
+    """Return the milliseconds from a request for a log line to the wait that the line ends.
 
-    The asking is part of the figure, so the way of the line takes less.
+    The figure includes the request, so the line itself takes less.
     """
     found = []
     for _ in range(runs):
@@ -115,7 +115,7 @@ def events(lab: Lab, runs: int) -> list[float]:
 
 
 def measure(version: str) -> Iterator[tuple[str, list[float]]]:
-    """All of it, in labs of its own."""
+    """Measure everything, in labs of its own."""
     watchdog = Watchdog(compose.owner())
     yield "cold_start_ratio", cold_starts(version, 5)
     lab = labs.start(SITE, version)

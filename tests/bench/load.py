@@ -1,13 +1,13 @@
-"""The load generator beside smtp-source(1) and smtpbench, and what a session costs it.
+"""The load generator against smtp-source(1) and smtpbench, and the cost of a session.
 
-The same work for both, in turn, from the same host: so many sessions at once, one
-message a session, the same sizes, into the same real Postfix and into smtp-sink(1).
-Postfix puts what it takes on hold: deliveries would go on when the faster one's run is
-over, and would be missing in its time. A ratio above 1 says that more messages a second
-were acknowledged to ours. One run of each comes first and is not counted, since it
-starts the server's processes; the two then take turns in going first. smtpbench (PyPI)
-does the same work with a thread a session. postal(8) does not: it sends for whole
-minutes until it is killed, at a rate, and not so many messages.
+Both do the same work, in turn, from the same host: the same number of concurrent sessions, one
+message per session, the same sizes, to the same real Postfix and to smtp-sink(1). Postfix puts
+the mail on hold: otherwise, deliveries would continue after the faster program's run, and would
+be missing from its time. A ratio above 1 means that our messages were acknowledged at a higher
+rate. The first run of each starts the server's processes and does not count; after that, the
+two take turns in going first. smtpbench (PyPI) does the same work with a thread per session.
+postal(8) does not: it sends at a rate for whole minutes until it is killed, and not a given
+number of messages.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from maillab import lab as labs
-from maillab import topology
 from maillab.engine import compose
 from maillab.engine.watchdog import Watchdog
-from maillab.lab import Lab
+from maillab.lab import lab as labs
+from maillab.lab.lab import Lab
+from maillab.site import topology
 
 PAIRS, PAIRS_WITH_SLOW = 15, 3
 SESSIONS, MESSAGES, SIZE_BYTES = 100, 2000, 1000
-# Two loads that differ only in their sessions, so that what differs is theirs.
+# Two loads that differ only in their sessions, so that a difference is due to these.
 FEW, MANY = 100, 600
 Rate = Callable[[Lab], float]
 LIMITS = {
     "default_process_limit": "1500",
     "smtpd_client_connection_count_limit": "0",
-    # All smtpd(8) wear out at once otherwise, and one run pays for what another wore out.
+    # Otherwise all smtpd(8) reach max_use at once, and one run pays for another one's use.
     "max_use": "100000",
     "smtpd_client_restrictions": "check_client_access static:hold",
 }
 
 
 def measure(version: str) -> Iterator[tuple[str, list[float]]]:
-    """Ratios of messages a second, ours to smtp-source's; memory in kB a session."""
+    """Yield ratios of messages per second, ours to smtp-source's; memory in kB per session."""
     with_workers = {"load_vs_smtp_source": 1, "load_2_workers_vs_smtp_source": 2}
     watchdog = Watchdog(compose.owner())
     running = labs.start(topology.load("standalone"), version)
@@ -70,7 +70,7 @@ def _pairs(running: Lab, workers: int) -> list[float]:
 
 
 def _in_turn(running: Lab, ours: Rate, theirs: Rate, pairs: int) -> list[float]:
-    """Ratios of the two rates; the one that begins a pair is the other one's next time."""
+    """Return the ratios of the two rates; each of the two goes first every other time."""
     ratios = []
     for pair in range(1 + pairs):
         rates = {}
@@ -108,7 +108,7 @@ def _smtp_source(running: Lab) -> float:
 
 
 def _beside_smtpbench(running: Lab) -> list[float]:
-    """Pairs with smtpbench; it is fetched for this, as no image of ours has it."""
+    """Return ratios to smtpbench, which is downloaded for this: no image of ours has it."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [
@@ -139,7 +139,7 @@ def _smtpbench(running: Lab) -> float:
 
 
 def _memory(running: Lab) -> float:
-    """How much more a generator with many sessions held open had than one with few."""
+    """Return the additional memory of a generator per additional session held open, in kB."""
     few, many = (
         running.load(running.mail, running.remote, sessions=count, messages=count, held=True).rss_kb
         for count in (FEW, MANY)

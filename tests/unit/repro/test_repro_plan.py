@@ -1,0 +1,265 @@
+"""A report, mapped to a lab: changes, omissions, and the notes about them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maillab.errors import BadInput
+from maillab.repro import absent, answers, plan, services
+from maillab.repro.answers import Answer
+from maillab.repro.report import read
+from reports import (
+    LOGGED,
+    REPORTS,
+    SCENE,
+    SUBMITTED,
+    WAYS,
+    drawn_from,
+    planned,
+    reported,
+)
+
+
+def test_names_and_addresses_are_replaced_by_the_labs() -> None:
+    """In settings, sender and recipients alike, with a note."""
+    drawn = planned("relay-access-denied")
+
+    assert drawn.settings["mydestination"] == (
+        "$myhostname, example.com, localhost.example.com, localhost"
+    )
+    assert (drawn.sender, drawn.recipients) == ("joe@example.com", ["anna@example.net"])
+    assert "10.2.0.7 is 198.18.0.30" in drawn.mapped
+
+
+def test_the_labs_own_names_stay() -> None:
+    """Given with --from and --to, they are not changed."""
+    drawn = plan.make(
+        read("biff = no"), SCENE, tables={},
+        sender="joe@remote.example.net", recipients=["alice@mail.example.com", "bob@example.com"],
+    )  # fmt: skip
+
+    assert drawn.recipients == ["alice@mail.example.com", "bob@example.com"]
+    assert drawn.sender == "joe@remote.example.net"
+
+
+def test_names_that_the_lab_has_for_others_are_changed_once() -> None:
+    """Reports are anonymised with example.com and example.net, but with the roles exchanged."""
+    drawn = drawn_from(
+        f"myhostname = mail.example.net\nmydestination = $myhostname, example.net\n{LOGGED}"
+    )
+
+    assert drawn.settings["mydestination"] == "$myhostname, example.com"
+    assert (drawn.sender, drawn.recipients) == ("bob@example.com", ["a@example.net"])
+
+
+def test_recipients_of_two_domains_stay_two() -> None:
+    """Both domains are on the lab's other host; each recipient keeps its reported fate."""
+    other = LOGGED.replace("example.com", "example.org").replace("4.4.1", "4.7.1")
+
+    drawn = drawn_from(f"biff = no\n{LOGGED}{other}")
+
+    assert {name: fate.dsn for name, fate in drawn.reported.items()} == {
+        "a@example.net": "4.4.1", "a2@example.net": "4.7.1",
+    }  # fmt: skip
+    assert "a@example.org is a2@example.net" in drawn.mapped
+
+
+def test_the_simulated_reply_of_the_other_server_has_a_note() -> None:
+    """A reader of the outcome must know that the server was simulated."""
+    (note,) = [line for line in planned("greylisted").mapped if "the other server" in line]
+
+    assert "says '450 4.7.1 <member@elsewhere.example>" in note
+
+
+def test_next_hops_are_the_labs_and_character_classes_are_none() -> None:
+    """In tables, too, where the port is removed with a note."""
+    drawn = drawn_from(
+        f"transport_maps = pcre:/t\nsender_dependent_relayhost_maps = hash:/s\n{LOGGED}",
+        __t="/^[a-z0-9.]+@[0-9]\\.x/ smtp:[gw]:2525\n",
+        __s="@a.example [out.a.example]:587\n",
+    )
+
+    assert [table.text for table in drawn.tables] == [
+        "/^[a-z0-9.]+@[0-9]\\.x/ smtp:[remote.example.net]\n",
+        "@a.example [remote.example.net]\n",
+    ]
+    assert "[gw]:2525 in /t is [remote.example.net]" in drawn.mapped
+
+
+@pytest.mark.parametrize(
+    "path", ["${indexed}virtual", "hash:$config_directory/virtual",
+             "hash:${config_directory}/virtual", "$default_database_type:/etc/postfix/virtual",
+             "proxy:hash:/etc/postfix/virtual"],
+)  # fmt: skip
+def test_tables_are_found_through_references(path: str) -> None:
+    """In the forms that the manual pages advise."""
+    drawn = drawn_from(
+        f"indexed = hash:$config_directory/\nvirtual_alias_maps = {path}\n{LOGGED}",
+        __etc__postfix__virtual="x y\n",
+    )
+
+    (table,) = drawn.tables
+    assert table.text == "x y\n"
+    assert drawn.settings["virtual_alias_maps"] == table.place
+    assert "indexed" not in drawn.settings
+
+
+SUBMISSION = (
+    "submission inet n - n - - smtpd\n"
+    "  -o { smtpd_relay_restrictions = permit_sasl_authenticated, reject }\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("row", "port"),
+    [(SUBMISSION, 587), ("", 25)],
+)  # fmt: skip
+def test_a_client_that_logged_in_is_permitted_where_the_login_counted(row: str, port: int) -> None:
+    """There is no SASL server; the mail goes to the service that took it, if there is one."""
+    drawn = drawn_from(f"biff = no\n{row}{SUBMITTED}{LOGGED}")
+
+    let_through = "check_client_access inline:{198.18.0.30=permit}"
+    assert let_through in drawn.settings["smtpd_relay_restrictions"]
+    assert [dict(service.options) for service in drawn.rows] == [
+        {"smtpd_relay_restrictions": f"{let_through}, reject"}
+    ] * bool(row)
+    assert drawn.port == port
+
+
+def test_a_transport_of_the_reporters_own_has_its_row() -> None:
+    """Without its row there is no such service."""
+    text = f"default_transport = slow\n{LOGGED}"
+
+    assert drawn_from(f"slow unix - - n - 1 smtp\n{text}").settings["default_transport"] == "slow"
+    assert "default_transport" not in drawn_from(text).settings
+
+
+def test_the_network_of_the_client_becomes_the_labs_client() -> None:
+    """So a trusted client stays trusted."""
+    text = "mynetworks = 127.0.0.0/8 10.2.0.0/16\n" + (
+        REPORTS / "relay-access-denied.txt"
+    ).read_text().replace("mynetworks =", "was =")
+
+    drawn = plan.make(read(text), SCENE, tables={})
+
+    assert drawn.settings["mynetworks"] == "127.0.0.0/8 198.18.0.30/32"
+
+
+def test_what_the_lab_lacks_is_left_out_with_a_note() -> None:
+    """Policy services, blocklists, certificates, Milters, SASL."""
+    drawn = planned("relay-access-denied")
+
+    assert drawn.settings["smtpd_recipient_restrictions"] == (
+        "permit_mynetworks, reject_unauth_destination"
+    )
+    assert "smtpd_tls_cert_file" not in drawn.settings
+    assert [line for line in drawn.left_out if "zen.rbl.example" in line]
+
+
+def test_commands_are_not_run_unless_allowed() -> None:
+    """Neither in master.cf nor in aliases."""
+    wary, bold = (planned("greylisted", allow_commands=may) for may in (False, True))
+    aliases = {"hash:/etc/aliases": 'x: "|/bin/false", bob\nlist: alice,\n  bob\n'}
+    made = plan.make(reported("greylisted"), SCENE, tables=aliases)
+
+    assert not [row for row in wary.rows if row.program == "spawn"]
+    assert [row for row in bold.rows if row.program == "spawn"]
+    assert made.aliases == {"list": "alice, bob"}
+
+
+ALIASES = ("|RUN", '"|RUN"', '"\\|RUN"', "bob, (so)|RUN", "bob,\n  |RUN")
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_no_way_to_run_a_command_gets_into_a_plan(way: str) -> None:
+    """Rows are parsed as master(8) and getopt(3) parse them."""
+    drawn = drawn_from(f"biff = no\n{way}{LOGGED}")
+
+    assert drawn.settings.keys() == {"biff", "allow_mail_to_commands"}
+    assert [service.row for service in drawn.rows] in ([], ["local unix - n n - - local"])
+    assert [line for line in drawn.left_out if "--allow-commands" in line]
+
+
+@pytest.mark.parametrize("to", ALIASES)
+def test_no_alias_that_runs_a_command_gets_into_a_plan(to: str) -> None:
+    """In any quotes (aliases(5))."""
+    drawn = drawn_from(f"alias_maps = hash:/a\n{LOGGED}", __a=f"x: {to}\nlist: alice\n")
+
+    assert drawn.aliases == {"list": "alice"}
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"{}=| ", "-o", "-v", "argv=", "pipe", "local", "./", "mailbox_command",
+                         "/bin/sh", "smtpd_milters", "x_y", "-D"])
+    ).map("".join)
+)  # fmt: skip
+def test_no_row_runs_a_command(arguments: str) -> None:
+    """No program except Postfix's own, and no word except known options."""
+    try:
+        drawn = drawn_from(f"biff = no\nx unix - - n - - local {arguments}\n{LOGGED}")
+    except BadInput:
+        return
+    for service in drawn.rows:
+        again = services.read(service.row)
+        assert not again.runs_a_command
+        assert not again.others
+        assert not [
+            name for name, value in again.options
+            if value and absent.why_not(name, value, allow_commands=False)
+        ]  # fmt: skip
+
+
+WORDS = (
+    *"\n =$:/{}|,@[]-", "biff = ", "alias_maps = ", "relayhost = ", "mynetworks = ", "x = ", "$x",
+    "hash:", "${config_directory}", " inet n - - - - x", " -o ", "permit_sasl_authenticated",
+    "10.0.0.0/8", "myhostname = ", "mydomain = ", "default_transport = ", "a.example", LOGGED,
+    SUBMITTED,
+)  # fmt: skip
+
+
+@given(st.text() | st.lists(st.sampled_from(WORDS), max_size=30).map("".join), st.booleans())
+def test_any_report_has_a_plan(text: str, bold: bool) -> None:  # noqa: FBT001  # drawn
+    """Any report that can be parsed has a plan; tables may contain anything."""
+    try:
+        found = read(text)
+    except BadInput:
+        return
+    drawn = plan.make(
+        found, SCENE, tables={"/a": text}, recipients=["x@a.example"], allow_commands=bold
+    )
+
+    assert len(drawn.recipients) == 1
+    assert ("allow_mail_to_commands" in drawn.settings) >= (not bold)
+
+
+def test_tables_are_given_or_empty() -> None:
+    """A database that is not available becomes a file; an unnamed table has a note."""
+    empty = planned("unknown-virtual-user")
+    given = {"/etc/postfix/mysql-virtual.cf": "sales@shop.example sales/\n", "/x": ""}
+    full = plan.make(reported("unknown-virtual-user"), SCENE, tables=given)
+
+    assert [(table.kind, table.text) for table in empty.tables] == [("texthash", "")]
+    assert [line for line in empty.left_out if "made empty" in line]
+    assert full.tables[0].text == "sales@shop.example sales/\n"
+    assert "table /x: no setting names it" in full.left_out
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("host a[1.2.3.4] said: 450 4.7.1 not now (in reply to RCPT TO command)",
+         Answer("RCPT", "450 4.7.1 not now")),
+        ("host a[1.2.3.4] said: 550 no (in reply to end of DATA command)",
+         Answer("end of data", "550 no")),
+        ("host a[1.2.3.4] refused to talk to me: 554 go away", Answer("greeting", "554 go away")),
+        ("connect to a[1.2.3.4]:25: Connection refused", Answer(absent="refused")),
+        ("connect to a[1.2.3.4]:25: Connection timed out", Answer(absent="silent")),
+        ("delivered to mailbox", None),
+    ],
+)  # fmt: skip
+def test_another_servers_reply_is_known_from_the_log(reply: str, answer: Answer | None) -> None:
+    """The stage and the text, or the way in which the server was absent."""
+    assert answers.answered(reply) == answer
