@@ -1,12 +1,13 @@
 # make scenarios   everything that is missing, then the executable FAQ
 # make test        the same set-up, then the harness's own tests and the scenarios
+# make unit        the tests that need no engine
 PYTHON ?= python3
 POSTFIX ?= 3.10
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: setup scenarios test lint withhold bench durations lock images-save images-load ci-local clean
+.PHONY: setup scenarios test unit lint withhold bench durations answers lock images-save images-load ci-local clean
 
 setup: $(STAMP)
 	@$(BIN)/maillab images --make --postfix $(POSTFIX)
@@ -21,6 +22,9 @@ scenarios: setup
 test: setup lint
 	$(BIN)/pytest tests scenarios -n auto --postfix $(POSTFIX)
 
+unit: $(STAMP)
+	$(BIN)/pytest tests/unit -n auto
+
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -29,7 +33,7 @@ lint: $(STAMP)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --offline --pedantic --quiet .github/workflows
 	$(BIN)/shellcheck .ci/run setup.sh
-	$(BIN)/shellcheck --shell=bash images/*/*.sh
+	$(BIN)/shellcheck -x --shell=bash images/*/*.sh images/inside/*/*.sh tests/bench/*.sh
 	$(BIN)/python docs/generate.py --check
 
 withhold: setup
@@ -43,6 +47,11 @@ bench: setup
 # After a whole run, from its results: what --shard balances by.
 durations: $(STAMP)
 	$(BIN)/maillab faq --durations scenarios/durations.json
+
+# After a run of the scenarios whose cures or symptoms have changed: what "maillab faq" shows of
+# them. After "make withhold" it also knows which scenarios discriminate.
+answers: $(STAMP)
+	$(BIN)/maillab faq --answers scenarios/answers.json
 
 # After a change of the dependencies in pyproject.toml.
 lock: $(STAMP)
