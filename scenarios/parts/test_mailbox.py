@@ -24,7 +24,7 @@ from maillab import (
 )
 from maillab.faults import HostCrashed, HostFrozen, Refused, SilentDrop
 
-pytestmark = pytest.mark.topology("hosting")
+pytestmark = pytest.mark.topology("submission")
 
 PASSWORD = "secret"  # noqa: S105  # of no real account
 ALICE = "alice@example.com"

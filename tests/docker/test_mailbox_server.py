@@ -23,8 +23,8 @@ ALICE = "alice@example.com"
 
 @pytest.fixture
 def lab(some_labs: Labs, request: pytest.FixtureRequest) -> Lab:
-    """Return a lab of "hosting" in its initial state, whose mail is not judged."""
-    return some_labs.get(topology.load("hosting"), request.config.option.postfix)
+    """Return a lab of "submission" in its initial state, whose mail is not judged."""
+    return some_labs.get(topology.load("submission"), request.config.option.postfix)
 
 
 def dovecot(lab: Lab) -> DovecotHost:
@@ -137,7 +137,7 @@ def test_a_topology_whose_mailbox_server_does_not_start_is_removed(
     tmp_path: Path, was: str, broken: str, words: str
 ) -> None:
     """The error has the server's own words and the topology's file; no half a lab is left."""
-    text = (resources.compose() / "hosting.yaml").read_text(encoding="utf-8")
+    text = (resources.compose() / "submission.yaml").read_text(encoding="utf-8")
     assert was in text
     file = tmp_path / "broken.yaml"
     base = resources.compose() / "base.yaml"

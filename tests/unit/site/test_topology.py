@@ -203,7 +203,7 @@ def test_a_mail_host_may_run_sendmail_instead() -> None:
 
 def test_a_host_with_dovecot_is_a_pair_but_no_mail_host() -> None:
     """It has no queue; its image says so."""
-    site = topology.load("hosting")
+    site = topology.load("submission")
     mailbox, mail = site.role("mailbox"), site.role("mail")
 
     assert (mailbox.has_server, mailbox.has_mail, mailbox.has_dovecot) == (True, False, True)
