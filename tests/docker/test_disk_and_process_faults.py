@@ -144,20 +144,28 @@ def test_a_host_that_is_away_has_no_other_fault(lab: Lab, gone: Fault, other: Fa
 
 def test_mail_moves_to_a_slow_disk_and_back(lab: Lab) -> None:
     """A deferred message keeps its queue id, and is delivered afterwards."""
+
+    def device() -> str:
+        return lab.sender.run("stat", "-c", "%d", "/var/spool").stdout
+
     lab.primary.stop()
     lab.backup.stop()
     mail = lab.sender.send("alice@example.org")
     lab.settle(mail)
     (before,) = lab.sender.queued()
+    devices = [device()]
 
     with lab.sender.faulty(SlowDisk(1000)):
         (there,) = lab.sender.queued()
+        devices.append(device())
     (after,) = lab.sender.queued()
+    devices.append(device())
     lab.primary.start()
     lab.sender.flush()
     lab.settle(mail)
 
     assert before == there == after
+    assert devices[0] == devices[2] != devices[1]
     assert mail.delivered_to(lab.primary, "alice")
     lab.reset()
 
