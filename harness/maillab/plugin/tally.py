@@ -25,6 +25,8 @@ class _Tally:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._voids: list[pytest.TestReport] = []
+        # Tests that were skipped, and what the engine or the kernel lacks for them.
+        self._unsupported: dict[str, str] = {}
         self._failures = 0
         self._results: dict[str, results.Result] = {}
         self._setup_s: dict[str, float] = {}
@@ -67,6 +69,8 @@ class _Tally:
             self._voids.append(report)
         elif report.failed:
             self._failures += 1
+        elif verdict == "unsupported":
+            self._unsupported[report.nodeid] = vars(report)["maillab"]["lacks"]
         self._take_down(report)
         self._contrast(report)
 
@@ -80,7 +84,7 @@ class _Tally:
         if details["concerned"]:
             end = "red" if report.passed else "green"
         self._ends.setdefault(details["kind"], Counter())[end] += 1
-        # An error of the lab says nothing about the scenario.
+        # An error is no verdict on the scenario.
         if details["faq"] and details["verdict"] != "error":
             self._contrasts[report.nodeid] = end
 
@@ -157,7 +161,7 @@ class _Tally:
                 self._unanswered.append(test)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the void tests with the missing witnesses, and what could not be written."""
+        """Print what could not be written, then the tests without a verdict and the reasons."""
         if self._unrecorded:
             terminalreporter.line(f"maillab: {self._unrecorded}", red=True)
         if self._unread:
@@ -180,6 +184,14 @@ class _Tally:
                     f"{kind}: {ends['red']} of {concerned} turned red, "
                     f"{ends['nothing']} had nothing to withhold"
                 )
+        self._name_unjudged(terminalreporter)
+
+    def _name_unjudged(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the tests that the engine or the kernel cannot run, and the void ones."""
+        if self._unsupported:
+            terminalreporter.section("not supported here: these tests were skipped", yellow=True)
+            for test, lacks in self._unsupported.items():
+                terminalreporter.line(f"{test}\n{lacks}")
         if self._voids:
             terminalreporter.section("void: no verdict, a fault was not witnessed", yellow=True)
             for report in self._voids:

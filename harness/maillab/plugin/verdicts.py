@@ -34,7 +34,8 @@ _OWN_ASSERTIONS = (AssertionError, pytest.fail.Exception)
 # The rest is in the evidence.
 _JOURNEYS_SHOWN_MAX = 5
 _EVIDENCE = pytest.StashKey[str]()
-_UNSUPPORTED = pytest.StashKey[bool]()
+# What the engine or the kernel lacks for a test.
+_UNSUPPORTED = pytest.StashKey[str]()
 _SHOWN = pytest.StashKey[dict[str, Any]]()
 
 
@@ -56,7 +57,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         _give_up(pyfuncitem, running, error)
         raise _beside(failure, error) from None
     if isinstance(failure, Unsupported):
-        pyfuncitem.stash[_UNSUPPORTED] = True
+        pyfuncitem.stash[_UNSUPPORTED] = str(failure)
         pytest.skip(str(failure))
     failure = _judge(running, verdict, failure)
     if failure is None:
@@ -154,7 +155,7 @@ def pytest_runtest_makereport(
     """Give each report its verdict, and errors of ours their one line."""
     report = yield
     error = call.excinfo.value if call.excinfo else None
-    # A scenario that skips itself is another matter, and judged in a withholding run.
+    # A scenario that calls pytest.skip() keeps pytest's outcome: withholding runs judge it.
     verdict: str = "unsupported" if _UNSUPPORTED in item.stash else report.outcome
     if report.failed and error is not None:
         verdict = "error"
@@ -171,6 +172,7 @@ def pytest_runtest_makereport(
         item.stash[HOPELESS] = error
     report.maillab = {  # type: ignore[attr-defined]  # travels with the report, through xdist, too
         "verdict": verdict,
+        "lacks": item.stash.get(_UNSUPPORTED, ""),
         "kind": collection.kind_of(item),
         "faq": bool(collection.marks_of(item)),
         "waited_s": dict(running.stream.waited_s) if running else {},

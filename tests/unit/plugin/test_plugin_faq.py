@@ -115,6 +115,20 @@ def test_a_cure_that_does_something_else_than_is_shown_fails_the_run(
         )
 
 
+def test_answers_that_cannot_be_read_fail_the_run(run: Run, pytester: pytest.Pytester) -> None:
+    """The run has passed, but its cures were compared with nothing."""
+    pytester.makeini("[pytest]\nmaillab_answers = answers.json\n")
+    (pytester.path / "answers.json").write_text("[")
+
+    result = run(test_it=CURE)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["maillab: the cures were not compared: *answers.json: not a record of answers (*"]
+    )
+
+
 def test_a_cure_without_a_recorded_answer_is_mentioned(run: Run, pytester: pytest.Pytester) -> None:
     """It does not fail the run: the scenario may be new."""
     pytester.makeini("[pytest]\nmaillab_answers = answers.json\n")

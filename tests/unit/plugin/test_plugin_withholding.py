@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from inner_runs import Run
+from maillab.suite import results
+
+# What is withheld from a scenario of each kind.
+NAMED_FOR = {kind: withheld for withheld, kind in results.NAMED.items()}
 
 
 def test_without_cures_a_cure_test_must_fail_by_its_own_assertion(run: Run) -> None:
@@ -64,20 +68,55 @@ def test_any_other_outcome_is_reported_and_fails_the_run(
     )
 
 
-@pytest.mark.parametrize("withheld", ["", "cures", "faults"])
-def test_a_fault_that_the_kernel_does_not_support_skips_the_test(run: Run, withheld: str) -> None:
-    """There is no verdict, and so no failure of a withholding run either."""
+@pytest.mark.parametrize(
+    ("withheld", "more"), [("", []), ("", ["-n", "1"]), ("cures", []), ("faults", [])]
+)
+def test_a_fault_that_the_kernel_does_not_support_skips_the_test(
+    run: Run, withheld: str, more: list[str]
+) -> None:
+    """There is no verdict, and so no failure of a withholding run; the run names the reason."""
     text = """
 def test_cure_it(lab): lab.lack("loop devices")
 def test_symptom_it(lab): lab.lack("loop devices")
 """
     options = ("--withhold", withheld) if withheld else ()
 
-    result = run("-rs", *options, test_it=text)
+    result = run(*options, *more, test_it=text)
 
     assert result.ret == 0
     result.assert_outcomes(skipped=1 if withheld else 2, deselected=1 if withheld else 0)
-    result.stdout.fnmatch_lines(["SKIPPED * mail: the kernel lacks loop devices"])
+    lines = result.outlines
+    head = next(n for n, line in enumerate(lines) if "= not supported here: these te" in line)
+    tests = [kind for kind in ("cure", "symptom") if withheld in ("", NAMED_FOR[kind])]
+    assert lines[head + 1 : head + 1 + 2 * len(tests)] == [
+        line
+        for kind in tests
+        for line in (f"test_it.py::test_{kind}_it", "mail: the kernel lacks loop devices")
+    ]
+
+
+def test_a_scenario_that_skips_itself_is_not_named_as_unsupported(run: Run) -> None:
+    """It has its own reason, which pytest prints on request."""
+    result = run(test_it="def test_behaviour_it(lab): pytest.skip('not today')\n")
+
+    result.assert_outcomes(skipped=1)
+    assert "not supported here" not in result.stdout.str()
+
+
+def test_an_error_is_not_recorded_as_a_contrast(run: Run, pytester: pytest.Pytester) -> None:
+    """It says nothing about the scenario, so maillab faq must not count it."""
+    text = """
+@pytest.mark.faq("firewall", "5b")
+def test_cure_broken(lab): lab.break_down()
+
+@pytest.mark.faq("firewall", "5b")
+def test_cure_weak(lab): pass
+"""
+    run("--withhold", "cures", test_it=text)
+
+    assert results.contrasts(pytester.path / "runs") == {
+        "test_it.py::test_cure_weak": {"3.10": {"cures": "green"}}
+    }
 
 
 def test_without_cures_a_void_is_no_red(run: Run) -> None:
