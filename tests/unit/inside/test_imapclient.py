@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
-from collections.abc import Iterator, Mapping
-from threading import Thread
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 import imapclient
+from lineserver import BOUND_S, HERE, Session, line_server
 
-HERE = "127.0.0.1"
-BOUND_S = 20.0
 GREETING = "* OK [CAPABILITY IMAP4rev1] ready"
 LIST = '* LIST (\\HasNoChildren) "." "My Lists"\r\n* LIST () NIL INBOX\r\nTAG OK done'
 LETTER = "Subject: one\r\n\r\ncaf\xe9\r\n.\r\n"
@@ -30,38 +28,24 @@ ANSWERS = {
 }
 
 
-@contextlib.contextmanager
 def scripted(
     answers: Mapping[str, str], greeting: str = GREETING
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the port of a server, and its input; it closes at a command without an answer.
+) -> AbstractContextManager[tuple[int, list[str]]]:
+    """Return a server that closes at a command without an answer; see ``line_server``.
 
     The longest key that a command starts with decides; TAG stands for the command's tag.
     """
-    lines: list[str] = []
-    with socket.create_server((HERE, 0)) as listener:
-        listener.settimeout(BOUND_S)
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rwb") as stream:
-                stream.write(f"{greeting}\r\n".encode())
-                stream.flush()
-                for line in stream:
-                    tag, _, command = line.decode(errors="replace").strip().partition(" ")
-                    command = command.replace('"', "")
-                    lines.append(command)
-                    known = [key for key in answers if command.startswith(key)]
-                    if not known:
-                        return
-                    answer = re.sub("(?m)^TAG", tag, answers[max(known, key=len)])
-                    stream.write(answer.encode("latin-1") + b"\r\n")
-                    stream.flush()
+    def talk(session: Session) -> None:
+        session.write(greeting)
+        while line := session.read():
+            tag, _, command = line.replace('"', "").partition(" ")
+            known = [key for key in answers if command.startswith(key)]
+            if not known:
+                return
+            session.write(re.sub("(?m)^TAG", tag, answers[max(known, key=len)]))
 
-        server = Thread(target=serve)
-        server.start()
-        yield listener.getsockname()[1], lines
-        server.join(BOUND_S)
+    return line_server(talk)
 
 
 def read(port: int, **more: str) -> dict[str, Any]:
@@ -73,7 +57,7 @@ def read(port: int, **more: str) -> dict[str, Any]:
 
 def test_every_folder_is_read_and_nothing_is_changed() -> None:
     """Bytes are unchanged; folders are opened for reading, and messages are not marked as seen."""
-    with scripted(ANSWERS) as (port, commands):
+    with scripted(ANSWERS) as (port, heard):
         found = read(port)
 
     assert found == {
@@ -82,7 +66,8 @@ def test_every_folder_is_read_and_nothing_is_changed() -> None:
         "folders": {"INBOX": [LETTER], "My Lists": []},
         "error": "",
     }
-    assert "EXAMINE My Lists" in commands
+    commands = [line.partition(" ")[2] for line in heard]
+    assert 'EXAMINE "My Lists"' in commands
     assert "FETCH 1:* (BODY.PEEK[])" in commands
     assert commands[-1] == "LOGOUT"
 

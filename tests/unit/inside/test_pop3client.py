@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator, Sequence
-from threading import Thread
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 import pop3client
-
-HERE = "127.0.0.1"
-BOUND_S = 20.0
+from lineserver import BOUND_S, HERE, Session, line_server
 
 GREETING = "+OK ready"
 LOGIN = ["+OK", "+OK Logged in."]
 
 
-@contextlib.contextmanager
-def scripted(replies: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the port of a server that replies line by line, then closes, and its input."""
-    lines: list[str] = []
-    with socket.create_server((HERE, 0)) as listener:
-        listener.settimeout(BOUND_S)
+def scripted(replies: Sequence[str]) -> AbstractContextManager[tuple[int, list[str]]]:
+    """Return a server that replies line by line, then closes; see ``line_server``."""
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rwb") as stream:
-                for number, reply in enumerate(replies):
-                    if number:
-                        lines.append(stream.readline().decode().strip())
-                    stream.write(reply.encode("latin-1") + b"\r\n")
-                    stream.flush()
+    def talk(session: Session) -> None:
+        session.write(replies[0])
+        for reply in replies[1:]:
+            session.read()
+            session.write(reply)
 
-        server = Thread(target=serve)
-        server.start()
-        yield listener.getsockname()[1], lines
-        server.join(BOUND_S)
+    return line_server(talk)
 
 
 def read(port: int) -> dict[str, Any]:
