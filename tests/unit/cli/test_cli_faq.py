@@ -297,6 +297,23 @@ def test_answers_of_a_run_are_written_over_those_of_the_file(
     assert known[cure].discriminates
 
 
+def test_answers_of_no_run_on_the_default_version_are_an_error(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The project ran on 3.7 only; the file stays as it is. Contrasts alone are enough."""
+    test = "scenarios/test_firewall.py::test_cure_it_works"
+    answers.write(Path("answers.json"), {test: Answer(("kept",))})
+    before = Path("answers.json").read_bytes()
+
+    assert main(["faq", "--answers", "answers.json"]) == 2
+    assert "no results on Postfix 3.10 in runs: run 'pytest scen" in capsys.readouterr().err
+    assert Path("answers.json").read_bytes() == before
+
+    results.record_contrasts(project / "runs", "3.7", "cures", {test: "red"})
+    assert output_of(capsys, "--answers", "answers.json") == "answers.json: 1 scenarios\n"
+    assert answers.read(Path("answers.json")) == {test: Answer(("kept",), discriminates=True)}
+
+
 def test_programs_get_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Other programs rely on this form."""
     entries = json.loads(output_of(capsys, "--json"))

@@ -80,6 +80,25 @@ def test_changes_that_any_mail_system_may_make_are_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "ARC-Authentication-Results", "ARC-Message-Signature", "ARC-Seal",
+        "Authentication-Results", "DKIM-Signature", "Received-SPF",
+    ],
+)  # fmt: skip
+def test_signatures_and_results_of_checks_are_trace_headers(name: str) -> None:
+    """A host may add one above the old ones, and change or remove none."""
+    signed = f"{name}: by old.test\n".encode() + SENT
+
+    assert difference(SENT, signed) == ""
+    assert difference(signed, f"{name}: by b.test\n".encode() + signed) == ""
+    assert difference(signed, SENT) == f"header {name.title()} was removed: 'by old.test'"
+    assert difference(signed, signed.replace(b"by old", b"by new")).startswith(
+        f"header {name.title()} is"
+    )
+
+
+@pytest.mark.parametrize(
     ("old", "new", "what"),
     [
         ("Subject: =?", "Subject: [list] =?", "header Subject is '[list] =?utf-8"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from histories import copy, found, path, sent
 from maillab.mail.dovecotlog import parse
 from maillab.mail.history import History, Stored
@@ -11,7 +13,21 @@ from maillab.mail.journey import Journey
 from maillab.mail.ledger import judge
 from maillab.mail.tracing import Journeys
 from maillab.mail.verdict import Verdict
-from maillines import ADDRESSES, MID, B, C, Log, active, arrives, hop, mailbox, on, removed, tried
+from maillines import (
+    ADDRESSES,
+    MID,
+    B,
+    C,
+    Log,
+    active,
+    arrives,
+    hop,
+    mailbox,
+    on,
+    picked_up,
+    removed,
+    tried,
+)
 
 ID = "5gdZJKOnDWtQAAAAMHBLgg"
 SERVERS = frozenset({"b"})
@@ -181,9 +197,13 @@ def answer(kind: str) -> Log:
     return log + on("c", mailbox("CCCCCC2", to="joe@a.test"), removed("CCCCCC2"))
 
 
-def test_an_answer_is_a_notice_about_the_mail_that_it_answers() -> None:
-    log = answer("sieve-") + on("b", did(SAVED))
-    log += on("b", did("sieve: {}: vacation action: sent vacation response to <joe@a.test>"))
+ANSWERED = "sieve: {}: vacation action: sent vacation response to <joe@a.test>"
+
+
+@pytest.mark.parametrize("lines", [(SAVED, ANSWERED), (ANSWERED, SAVED)])
+def test_an_answer_is_a_notice_about_the_mail_that_it_answers(lines: tuple[str, str]) -> None:
+    """Dovecot may log the answer before it logs that the mail was saved."""
+    log = answer("sieve-") + on("b", *map(did, lines))
     reply = copy("CCCCCC2", "joe", "joe@a.test", host="c", message_id="<dovecot-sieve-1-2-0@b>")
 
     journey = follow(log, inbox(), reply)
@@ -191,7 +211,79 @@ def test_an_answer_is_a_notice_about_the_mail_that_it_answers() -> None:
 
     assert [leg.queue_id for leg in journey.notices] == ["AAAAAA3", "CCCCCC2"]
     assert "vacation notice: a AAAAAA3" in journey.text()
+    assert journey.at_rest()
+    assert "under way" not in journey.text()
     assert (verdict.conserved, verdict.delivered, verdict.unexpected) == (True, 1, 0)
+
+
+def reply_to(
+    to: str, mid: str = "<dovecot-sieve-2-2-0@b>", client: str = B, *, picked: bool = False
+) -> Log:
+    """Return the log of a message that could be taken for an answer to joe@a.test."""
+    begun = picked_up("AAAAAA9", mid) if picked else arrives("AAAAAA9", mid=mid, client=client)
+    return on("a", begun, mailbox("AAAAAA9", to=to), removed("AAAAAA9"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        reply_to("joe@a.test", mid="<another@b>"),
+        reply_to("joe@a.test", client=C),
+        reply_to("joe@a.test", picked=True),
+        reply_to("eve@a.test"),
+    ],
+    ids=["not by Sieve", "by another host", "by sendmail", "to another user"],
+)
+def test_a_message_like_an_answer_is_not_taken_for_it(other: Log) -> None:
+    journey = follow(other + answer("sieve-") + on("b", did(SAVED), did(ANSWERED)), inbox())
+
+    assert [leg.queue_id for leg in journey.notices] == ["AAAAAA3", "CCCCCC2"]
+
+
+def test_each_of_two_answers_belongs_to_its_mail() -> None:
+    """Both go to one user, so only the order distinguishes them."""
+    two = "<m2@t>"
+    log = answer("sieve-") + on("b", did(SAVED), did(ANSWERED))
+    log += on(
+        "a", arrives("AAAAAA5", mid=two), given_to(session="other").replace("AAAAAA1", "AAAAAA5")
+    )
+    log += on("a", arrives("AAAAAA6", mid="<dovecot-sieve-3-2-0@b>", client=B))
+    log += on("a", mailbox("AAAAAA6", to="joe@a.test"))
+    log += on("b", *(did(line, session="other", mid=two) for line in (SAVED, ANSWERED)))
+    mails = sent(), sent(queue_id="AAAAAA5", mid=two, number=2)
+
+    journeys = Journeys(history(log, mails=mails))
+
+    notices = [[leg.queue_id for leg in journeys.of(mail).notices] for mail in mails]
+    assert notices == [["AAAAAA3", "CCCCCC2"], ["AAAAAA6"]]
+
+
+def test_an_answer_that_is_not_delivered_yet_is_followed() -> None:
+    """The log names its recipient only after the first attempt."""
+    log = TAKEN + on("a", arrives("AAAAAA3", mid="<dovecot-sieve-1-2-0@b>", client=B))
+    log += on("b", did(SAVED), did(ANSWERED))
+
+    journey = follow(log, inbox())
+
+    assert [leg.queue_id for leg in journey.notices] == ["AAAAAA3"]
+    assert not journey.at_rest()
+
+
+def test_the_case_of_an_answers_recipient_does_not_matter() -> None:
+    log = answer("sieve-") + on("b", did(SAVED), did(ANSWERED.replace("joe@a", "Joe@A")))
+
+    assert [leg.queue_id for leg in follow(log, inbox()).notices] == ["AAAAAA3", "CCCCCC2"]
+
+
+def test_mail_that_dovecot_defers_stays_in_postfixs_queue() -> None:
+    """The reply names the session, but the session has not taken the mail."""
+    log = on("a", arrives("AAAAAA1"), given_to().replace("=sent (250 2", "=deferred (451 4"))
+
+    journey = follow(log + on("b", did(SAVED)))
+
+    assert path(journey) == ["a AAAAAA1"]
+    assert journey.at_rest()
+    assert "no trace" not in journey.text()
 
 
 def test_mail_that_a_script_returns_has_bounced() -> None:

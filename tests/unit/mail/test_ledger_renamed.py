@@ -8,7 +8,7 @@ import pytest
 
 from histories import by_sendmail, copy, follow, found, path, sent, settle
 from maillab.mail.comparison import Rewriting
-from maillab.mail.history import History
+from maillab.mail.history import History, Submission
 from maillab.mail.ledger import judge
 from maillab.mail.message import Probe
 from maillab.mail.verdict import Expected
@@ -16,6 +16,7 @@ from maillines import (
     ADDRESSES,
     A,
     B,
+    C,
     Log,
     active,
     arrives,
@@ -115,6 +116,42 @@ def test_addresses_are_rewritten_by_hosts_on_the_way(host: str, altered: int) ->
     rewriting = {host: Rewriting(origins=frozenset({"a.test"}))}
     log = events(stored_on_a(mid="<m1@t>"))
     history = History(log, (mail,), (stored,), (), ADDRESSES, rewriting=rewriting)
+
+    assert judge(history).altered == altered
+
+
+STORED = on("a", arrives("AAAAAA1", client=B), mailbox("AAAAAA1"), removed("AAAAAA1"))
+TWO_RECIPIENTS = on("a", arrives("AAAAAA1", 2), mailbox("AAAAAA1"))
+TWO_RECIPIENTS += on("a", hop("AAAAAA1", B, "BBBBBB1", "bob@b.test"), removed("AAAAAA1"))
+BY_B = on("b", arrives("BBBBBB1", client=A), mailbox("BBBBBB1", "bob@b.test"), removed("BBBBBB1"))
+BY_OTHER = on("a", arrives("AAAAAA2"), hop("AAAAAA2", "198.18.0.9"), removed("AAAAAA2"))
+
+
+@pytest.mark.parametrize(
+    ("log", "mail", "by", "altered"),
+    [
+        # The log of b is lost: only the submission names b.
+        (STORED, sent("b", "BBBBBB1"), "b", 0),
+        # b relayed the message and died before it logged the hand-over.
+        (on("b", arrives("BBBBBB1", client=C)) + STORED, sent("c", "CCCCCC1"), "b", 0),
+        # b got another recipient's copy: the copy on a came straight from the client.
+        (TWO_RECIPIENTS + BY_B, sent(to=("alice@b.test", "bob@b.test")), "b", 1),
+        # The host without a log handed the message on.
+        (BY_OTHER + STORED, sent(queue_id="AAAAAA2"), "other", 0),
+        # The host that stored the copy never logged the message.
+        ([], sent("b", "BBBBBB1"), "a", 0),
+    ],
+    ids=["sending host", "host that had it", "host off the way", "host without a log", "own host"],
+)
+def test_the_hosts_that_may_have_rewritten_a_copy(
+    log: Log, mail: Submission, by: str, altered: int
+) -> None:
+    """If the way of a copy is not known to its start, any host that had the message may be."""
+    mail = replace(mail, probe=replace(mail.probe, raw=b"From: joe\n\nhello\n"))
+    stored = copy(raw=b"From: joe@x.test\n\nhello\n")
+    rewriting = {by: Rewriting(origins=frozenset({"x.test"}))}
+    unlogged = {"198.18.0.9": "other"} if by == "other" else {}
+    history = History(events(log), (mail,), (stored,), (), ADDRESSES, unlogged, rewriting=rewriting)
 
     assert judge(history).altered == altered
 
