@@ -56,15 +56,33 @@ def test_a_filter_is_restarted_with_its_new_configuration(sender: Host) -> None:
 
 
 def test_a_withheld_filter_is_left_alone(sender: Host) -> None:
-    """A mistake is, when faults are withheld, and a cure when cures are."""
+    """Withholding faults leaves out mistakes, and withholding cures leaves out cures."""
     sender.scenario.withhold = "faults"
     sender.mistake.filter("opendkim").stop()
+    sender.mistake.publish("example.com", "TXT", "v=spf1 +all")
     sender.scenario.withhold = "cures"
     sender.cure.filter("opendkim").start()
     sender.cure.publish("example.com", "TXT", "v=spf1 -all")
 
     assert requests(sender.filters) == []
     assert requests(sender.nameserver.channel) == []
+
+
+def test_a_filter_that_is_not_withheld_is_changed(sender: Host) -> None:
+    """Withholding cures leaves mistakes in, and withholding faults leaves cures in."""
+    sender.scenario.withhold = "cures"
+    sender.mistake.filter("opendkim").stop()
+    sender.mistake.publish("example.com", "TXT", "v=spf1 +all")
+    sender.scenario.withhold = "faults"
+    sender.cure.filter("opendkim").start()
+    sender.cure.publish("example.com", "TXT", "v=spf1 -all")
+
+    assert requests(sender.filters) == [
+        ("filter_stop", {"name": "opendkim"}),
+        ("filter_start", {"name": "opendkim"}),
+    ]
+    published = [arguments["rdata"] for _, arguments in requests(sender.nameserver.channel)]
+    assert published == [['"v=spf1 +all"'], ['"v=spf1 -all"']]
 
 
 def test_what_a_cure_does_to_filters_and_names_is_recorded(sender: Host) -> None:
