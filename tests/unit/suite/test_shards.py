@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maillab.cli import main
 from maillab.errors import BadInput
-from maillab.suite import shards
+from maillab.suite import collection, shards
 from maillab.suite.results import Result, record
 from maillab.suite.shards import Shard
 
@@ -61,6 +61,13 @@ def test_the_parts_of_the_faq_take_equal_time(parts: int) -> None:
     share_s = sum(durations_s.values()) / parts
     for part in cut:
         assert abs(sum(durations_s[test] for test in part) - share_s) <= max(durations_s.values())
+
+
+def test_the_committed_durations_are_of_tests_that_exist() -> None:
+    """The time of a test that is gone would count as work for a part."""
+    there = {scenario.id for scenario in collection.scenarios()}
+
+    assert set(shards.durations(COMMITTED)) - there == set()
 
 
 def test_a_test_without_a_recorded_time_counts_as_the_median() -> None:
