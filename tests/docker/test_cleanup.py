@@ -89,7 +89,7 @@ with MailLab("standalone", postfix=sys.argv[1]) as lab:
 
 
 def loop_devices(name: str) -> str:
-    """Return the loop devices of the engine's machine that have this name."""
+    """Return the backing files of the engine's loop devices that contain this name, one a line."""
     image = next(tag for tag in _tags() if tag.startswith("maillab/agent:"))
     command = f"grep -s {name} /sys/block/loop*/loop/backing_file || true"
     shown: bytes = connect().containers.run(

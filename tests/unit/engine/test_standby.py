@@ -9,7 +9,7 @@ from maillab.engine.standby import Standby
 
 
 class Quiet:
-    """A channel into a host that answers nothing of interest."""
+    """A channel into a host; its requests do nothing."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -22,7 +22,7 @@ class Quiet:
 
 
 class Engine:
-    """An engine whose mail host is held as each of these looks says, until it is restored."""
+    """An engine that reports what holds a mail host: for each query the next of ``looks``."""
 
     def __init__(self, looks: list[list[str]], faults: list[str]) -> None:
         self.looks = looks
@@ -52,19 +52,19 @@ def restored(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> int:
 def test_a_host_that_dies_after_the_first_look_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The engine kills it as the dead command had requested."""
+    """The engine still carries out the kill that the dead command requested."""
     engine = Engine([[], ["not running"]], faults=[])
 
     assert restored(monkeypatch, engine) == 2
 
 
 def test_a_quiet_host_is_restored_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further looks find nothing to do."""
+    """After the first restore, the standby finds nothing to do."""
     assert restored(monkeypatch, Engine([], faults=[])) == 1
 
 
 def test_the_next_fault_keeps_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later command paused the host, and noted that before."""
+    """A later command paused the host, after it had noted its fault."""
     engine = Engine([["paused"]], faults=["HostFrozen() on receiver"])
 
     assert restored(monkeypatch, engine) == 1

@@ -28,7 +28,7 @@ MARK = b"Nov 30 16:41:57 m maillab[1]: mark a-1\n"
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Move the paths of a mailbox server below a folder; Dovecot runs as process 7."""
+    """Return a folder with the paths of a mailbox server; Dovecot runs as process 7."""
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "master.pid").write_text("7\n")
     (tmp_path / "mail.log").write_bytes(STARTED + MARK)
@@ -103,7 +103,7 @@ def test_settings_that_dovecot_refuses_are_not_kept(
 
 
 class LogProcess:
-    """Dovecot's log process: it counts how often it was asked, and logs when it is."""
+    """A stand-in for Dovecot's log process, which counts the requests that it gets."""
 
     def __init__(self, path: Path, *, answers: bool = True) -> None:
         self.asked = 0
@@ -114,7 +114,7 @@ class LogProcess:
             Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """End, and leave the socket's file behind."""
+        """Stop listening, and leave the socket's file behind."""
         self._server.close()
 
     def _serve(self) -> None:
@@ -137,7 +137,7 @@ def syslog(host: Path) -> Iterator[socket.socket]:
 def test_a_mark_follows_two_rounds_of_dovecots_log_process(
     host: Path, syslog: socket.socket
 ) -> None:
-    """It may answer in the first round before it reads what others have logged."""
+    """In the first round the log process may answer before it reads what is already logged."""
     with closing(LogProcess(host / "log-errors")) as process:
         run(dovecothost.mark("mark 7"))
 
@@ -146,7 +146,7 @@ def test_a_mark_follows_two_rounds_of_dovecots_log_process(
 
 
 def test_a_mark_needs_no_dovecot(host: Path, syslog: socket.socket) -> None:
-    """One that was killed has left its socket behind, one that was stopped has not."""
+    """Dovecot leaves its socket behind if it was killed, but not if it was stopped."""
     run(dovecothost.mark("mark 7"))
     LogProcess(host / "log-errors", answers=False).close()
     run(dovecothost.mark("mark 8"))
@@ -173,7 +173,7 @@ def test_no_mark_is_written_if_the_log_process_does_not_answer(
 def test_new_users_are_in_force_when_dovecot_has_looked_again(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Dovecot that does not run looks when it starts."""
+    """If Dovecot does not run, nothing waits: Dovecot reads the users when it starts."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -209,7 +209,7 @@ def test_a_failed_start_is_reported_in_one_line(stderr: bytes, line: bytes) -> N
 def test_a_stop_also_ends_children_that_missed_the_signal(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was just forked has not got its name yet; the log process ends by itself."""
+    """A child that was just forked has no name of its own yet; the log process ends by itself."""
     (host / "master.pid").unlink()
     titles = {"dovecot/anvil": "100", "/usr/sbin/dovecot": "100", "dovecot/log": "0.05"}
     processes = [

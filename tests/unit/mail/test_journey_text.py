@@ -9,7 +9,8 @@ from maillab.mail.journey import Journey
 from maillines import HELD, NOTICE, A, B, active, arrives, deferred, hop, made, mailbox, on, removed
 
 
-def text() -> Journey:
+def journey() -> Journey:
+    """Return the journey of mail for a user who is deferred, and for a list on the next host."""
     log = on("a", arrives("AAAAAA1", 2), deferred("AAAAAA1"), active("AAAAAA1", 2))
     log += on("a", deferred("AAAAAA1"), hop("AAAAAA1", B, "BBBBBB1", "list@b.test"))
     log += on("a", made("AAAAAA2"), NOTICE, mailbox("AAAAAA2", "joe@a.test"), removed("AAAAAA2"))
@@ -20,7 +21,7 @@ def text() -> Journey:
 
 
 def test_the_text_of_a_journey() -> None:
-    assert text().text() == (
+    assert journey().text() == (
         "message 1, <m1@t>, to alice@b.test\n"
         "  from <joe@a.test> by smtp to a: acknowledged 250 2.0.0 Ok\n"
         "  a AAAAAA1\n"
@@ -72,14 +73,14 @@ def test_the_text_for_refused_and_vanished_mail() -> None:
     ],
 )
 def test_the_text_says_where_the_mail_ended(lines: list[str], ending: str) -> None:
-    text = follow(on("a", arrives("AAAAAA1"), lines)).text()
+    shown = follow(on("a", arrives("AAAAAA1"), lines)).text()
 
-    assert text.endswith(f"\n    {ending}")
+    assert shown.endswith(f"\n    {ending}")
 
 
 def test_an_answer_explains_itself() -> None:
-    no = text().bounced(dsn="5.1.1", saying="unknown")
-    yes = text().delivered("b", "bob")
+    no = journey().bounced(dsn="5.1.1", saying="unknown")
+    yes = journey().delivered("b", "bob")
 
-    assert repr(no) == f"never bounced (dsn='5.1.1', saying='unknown')\n{text().text()}"
+    assert repr(no) == f"never bounced (dsn='5.1.1', saying='unknown')\n{journey().text()}"
     assert repr(yes).startswith("delivered (host='b', mailbox='bob'): 1 found, first Delivery(")
