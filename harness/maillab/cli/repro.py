@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from maillab.site.versions import Version
 _DIFFERS = 3
 _TOPOLOGY_DEFAULT = "standalone"
 _STANDARD_INPUT = "-"
+_SHOWN_CHARS = 120
+_LINES_SHOWN = 5
 
 
 def register(add: Add) -> None:
@@ -33,11 +37,13 @@ def register(add: Add) -> None:
     parser = add(
         repro,
         "maillab repro report.txt --table /etc/postfix/virtual=./virtual",
-        details="A report holds 'postconf -n', master.cf entries and log lines, in any order,\n"
-        "quoted or not. Names and addresses are mapped to the lab's own. Settings that the\n"
-        "lab cannot provide are left out and listed. Remote servers give the replies of the\n"
+        details="A report holds 'postconf -n', master.cf entries, tables below their path, log\n"
+        "lines, delivery notices or queue listings, in any order and form. --explain shows what\n"
+        "each line was read as. Names and addresses are mapped to the lab's own. Settings that\n"
+        "the lab cannot provide are left out and listed. Remote servers give the replies of the\n"
         "report. Exits with 3 if the outcome differs from the report.",
-        json='{"postfix": {"reported", "here"}, "mapped", "left_out", "recipients": [{"recipient", '
+        json='{"postfix": {"reported", "here"}, "read", "not_read", "others", "mapped", '
+        '"left_out", "recipients": [{"recipient", '
         '"same", "reported": {"status", "dsn", "relay", "reply", "code"}, "here"}], "settled", '
         '"journey"}',
     )
@@ -72,6 +78,17 @@ def register(add: Add) -> None:
     )
     parser.add_argument("--to", metavar="ADDR", nargs="+", default=[], help="recipients")
     parser.add_argument(
+        "--queue-id",
+        metavar="ID",
+        default="",
+        help="message of the report to try (default: a failed one with the most log lines)",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="show what each line of the report was read as, and try nothing",
+    )
+    parser.add_argument(
         "--allow-commands",
         action="store_true",
         help="run the commands that its configuration names",
@@ -81,7 +98,10 @@ def register(add: Add) -> None:
 
 def repro(arguments: Namespace) -> int:
     """Read a report, try it in a lab, and print both results side by side."""
-    reported = report.read(_text(arguments.files))
+    reported = report.read(_text(arguments.files), queue_id=arguments.queue_id)
+    if arguments.explain:
+        _explain(reported, as_json=arguments.json)
+        return 0
     plan.check(reported, arguments.to or [fate.recipient for fate in reported.fates])
     for option, addresses in (("--to", arguments.to), ("--from", [arguments.sender or "none"])):
         for address in addresses:
@@ -96,6 +116,7 @@ def repro(arguments: Namespace) -> int:
         raise BadInput(f"--host must be a host with Postfix, not {name}")
     version = arguments.postfix or nearest(reported.version)
     images.postfix(version)
+    _announce_build(reported, version, is_chosen=bool(arguments.postfix))
     labs = Labs(keep_max=1)
     try:
         running = labs.get(site, version)
@@ -126,6 +147,84 @@ def repro(arguments: Namespace) -> int:
     return _DIFFERS if differs or not planned.reported else 0
 
 
+def _explain(reported: Report, *, as_json: bool) -> None:
+    """Print the reading line by line, and its summary."""
+    if as_json:
+        print_json({
+            "postfix": reported.version,
+            "lines": [asdict(line) for line in reported.reading.lines],
+            "not_read": reported.reading.not_read,
+            "others": list(reported.reading.others),
+            "recipients": [asdict(fate) for fate in reported.fates],
+        })  # fmt: skip
+        return
+    print_table(
+        [
+            (str(line.number), line.kind, line.form, line.text[:_SHOWN_CHARS])
+            for line in reported.reading.lines
+        ]
+    )
+    print()
+    _show_reading(reported)
+    for fate in reported.fates:
+        how, text = _words(fate)
+        print(f"{fate.recipient}: {how}  {text}".rstrip())
+    if not reported.fates:
+        print("no recipient: name one with --to")
+
+
+def _show_reading(reported: Report) -> None:
+    """Print what the report says, how many lines were read as what, and which were not."""
+    reading = reported.reading
+    settings, logged = len(reported.settings), reported.lines
+    print(
+        f"report: {_version_words(reported)}, {settings} setting{'s'[: settings != 1]}, "
+        f"{logged} log line{'s'[: logged != 1]}"
+    )
+    for title, lines in (
+        ("read", reading.counted),
+        ("not read", reading.not_read + _cut(reported)),
+        ("the report also has (try one with --queue-id)", _first(reading.others)),
+        ("without a recipient", _first(reading.complaints)),
+    ):
+        if lines:
+            print(f"\n{title}:")
+            for line in lines:
+                print(f"  {line}")
+    if reading.others and reading.chosen:
+        print(f"\ntried: {reading.chosen}")
+
+
+def _cut(reported: Report) -> list[str]:
+    cut = reported.reading.cut
+    if not cut:
+        return []
+    return [f"the end of {cut} log line{'s'[: cut != 1]}: cut off (journalctl --no-pager has it)"]
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _LINES_SHOWN
+    return [*lines[:_LINES_SHOWN], *([f"and {more} more (--explain --json)"] if more > 0 else [])]
+
+
+def _version_words(reported: Report) -> str:
+    if not reported.version:
+        return "Postfix of unknown version"
+    reading = reported.reading
+    others = f"; also named: {', '.join(reading.other_versions)}" if reading.other_versions else ""
+    return f"Postfix {reported.version} (by {reading.version_source}{others})"
+
+
+def _announce_build(reported: Report, version: str, *, is_chosen: bool) -> None:
+    """Say that an image will be built, why, and which version is there already."""
+    if images.packages_of(images.postfix(version)) is not None:
+        return
+    why = "--postfix names it" if is_chosen else f"nearest to {_version_words(reported)}"
+    there = [name for name in SUITES if images.packages_of(images.postfix(name)) is not None]
+    offer = f"; --postfix {_closest(there, version)} is there already" if there else ""
+    print(f"building the image of Postfix {version} ({why}){offer}", file=sys.stderr)
+
+
 def _of_the_form(reported: Report) -> str:
     if reported.topology in topology.names():
         return reported.topology
@@ -153,6 +252,10 @@ def _text(files: list[str]) -> str:
             raw = sys.stdin.buffer.read()
         else:
             raw = _content(name)
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            # Windows' editors save text so.
+            with contextlib.suppress(UnicodeDecodeError):
+                raw = raw.decode("utf-16").encode()
         if b"\0" in raw:
             raise BadInput(f"{name}: not text (byte {raw.index(0)} is NUL)")
         try:
@@ -186,9 +289,14 @@ def _tables(given: list[str]) -> Mapping[str, str]:
 def nearest(wanted: str) -> str:
     """Return the nearest version that maillab has; of two equally near ones, the newer."""
     try:
-        asked = Version(wanted)
+        Version(wanted)
     except BadInput:
         return VERSION_DEFAULT
+    return _closest(list(SUITES), wanted)
+
+
+def _closest(names: Sequence[str], wanted: str) -> str:
+    asked = Version(wanted)
 
     def far(name: str) -> tuple[int, int, int]:
         ours = Version(name)
@@ -199,7 +307,7 @@ def nearest(wanted: str) -> str:
         rank = 1 if not is_full else 0 if has_patch_level and asked <= ours else 2
         return distance, -minor, rank
 
-    return min(SUITES, key=far)
+    return min(names, key=far)
 
 
 def _told(
@@ -210,6 +318,9 @@ def _told(
 
     return {
         "postfix": {"reported": reported.version, "here": version},
+        "read": reported.reading.counted,
+        "not_read": reported.reading.not_read,
+        "others": list(reported.reading.others),
         "mapped": planned.mapped + outcome.mapped,
         "left_out": planned.left_out + outcome.left_out,
         "recipients": [
@@ -229,13 +340,8 @@ def _told(
 def _show(
     reported: Report, planned: Plan, outcome: Outcome, differs: list[str], where: str
 ) -> None:
-    version = f"Postfix {reported.version or 'of unknown version'}"
-    settings, logged = len(reported.settings), reported.lines
-    print(
-        f"report: {version}, {settings} setting{'s'[: settings != 1]}, "
-        f"{logged} log line{'s'[: logged != 1]}"
-    )
-    print(f"lab: {where}")
+    _show_reading(reported)
+    print(f"\nlab: {where}")
     for title, lines in (
         ("mapped", planned.mapped + outcome.mapped),
         ("left out", planned.left_out + outcome.left_out),

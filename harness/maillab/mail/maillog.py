@@ -137,7 +137,7 @@ class Delivery(Event):
     ``status`` is sent, deferred, bounced, deliverable, undeliverable or the like.
     ``delay`` is in seconds since arrival. ``reply`` is the text in the last
     parentheses. ``relay`` names the agent itself if there is no next hop. The
-    ``relay_address`` of an LMTP server may be a socket.
+    ``relay_address`` of an LMTP server may be a socket. ``dsn`` is "" before Postfix 2.3.
     """
 
     PATTERN = (
@@ -146,7 +146,7 @@ class Delivery(Event):
         rf"(?P<relay>{_RELAY}(?::(?P<relay_port>\d{{1,5}}))?"
         r"|(?>.*?(?=, (?:conn_use=\d+, )?delay=\d))), (?:conn_use=\d+, )?"
         r"delay=(?P<delay>\d+(?:\.\d+)?), (?:delays=(?P<delays>[\d./]+), )?(?:tls=\S+, )?"
-        r"dsn=(?P<dsn>\d\.\d{1,3}\.\d{1,3}), status=(?P<status>[\w-]+)(?: \((?P<reply>.*)\))?"
+        r"(?:dsn=(?P<dsn>\d\.\d{1,3}\.\d{1,3}), )?status=(?P<status>[\w-]+)(?: \((?P<reply>.*)\))?"
     )
     to: str
     orig_to: str

@@ -83,7 +83,8 @@ def make(
         size_bytes=report.size_bytes,
         by_smtp=bool(report.client) or not report.fates,
     )
-    _Mapping(report, scene, tables, plan, allow_commands=allow_commands).draw(
+    own = {path: text for path, text in report.tables.items() if path not in tables}
+    _Mapping(report, scene, {**own, **tables}, plan, allow_commands=allow_commands).draw(
         wanted, report.sender if sender is None else sender
     )
     return plan
@@ -92,7 +93,7 @@ def make(
 def check(report: Report, recipients: Sequence[str]) -> None:
     """Refuse a report of more than one message and one site; raise BadInput."""
     if not recipients:
-        raise BadInput("the log lines name no recipient; name one with --to")
+        raise BadInput(_no_recipient(report))
     for count, most, what, advice in (
         (len(recipients), _RECIPIENTS_MAX, "recipients", "name some of them with --to"),
         (len(report.settings), _SETTINGS_MAX, "settings", "leave some out"),
@@ -100,6 +101,21 @@ def check(report: Report, recipients: Sequence[str]) -> None:
     ):
         if count > most:
             raise BadInput(f"the report must have at most {most} {what}, not {count}; {advice}")
+
+
+def _no_recipient(report: Report) -> str:
+    """Return what a report without a recipient lacks."""
+    read = "; ".join(report.reading.counted) or "no line"
+    if report.reading.complaints:
+        why = f"the log names no recipient, only {report.reading.complaints[0]!r}"
+    elif report.lines:
+        why = "none of its log lines names a recipient"
+    else:
+        why = "it has no log line that maillab knows"
+    first = next(iter(report.reading.not_read), "")
+    return f"the report names no recipient: {why} (read: {read}); name one with --to" + (
+        f"; not read: {first}" if first else ""
+    )
 
 
 class _Mapping:
@@ -216,6 +232,9 @@ class _Mapping:
             self._plan.settings["smtpd_relay_restrictions"] = self._drawn(
                 "smtpd_relay_restrictions", _RELAY_DEFAULT
             )
+        if why := self._report.level_zero:
+            self._plan.settings["compatibility_level"] = "0"
+            self._plan.mapped.append(f"compatibility_level is 0: {why}")
         if not self._allow_commands:
             # local(8) then runs no command, wherever it finds one.
             self._plan.settings["allow_mail_to_commands"] = ""

@@ -1,8 +1,7 @@
 """A problem report: the configuration and log lines in any text.
 
-Pure. The text is a mail to a list, a filled-in form or the files themselves:
-prose, ``postconf -n``, rows of master.cf and log lines in any order, quoted with
-"> " and wrapped by a mail program.
+Pure. The text is a mail to a list, a filled-in form or the files themselves. The package
+`maillab.repro.reading` reads its lines; this module makes one report of one message of them.
 """
 
 from __future__ import annotations
@@ -11,38 +10,24 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from maillab.errors import BadInput
 from maillab.mail import maillog
-from maillab.mail.maillog import Accepted, Active, Delivery, Event, PickedUp, Rejected, Started
+from maillab.mail.maillog import Accepted, Active, Complaint, Delivery, Event, PickedUp, Rejected
+from maillab.repro import services
+from maillab.repro.reading import foreign, logs, sorting, summary, tables, versions
+from maillab.repro.reading.notices import Told
+from maillab.repro.reading.sorting import ReadLine, Sorted
 
-_QUOTED = re.compile(r"^(?:[ \t]*>)+ ?")
-_LOGGED = re.compile(
-    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,]+(?:Z|[+-]\d\d:?\d\d))"
-    r" \S+ \S+:(?: .*)?"
-)
-# postconf(5): most names have an underscore, these have none.
-_PLAIN_NAMES = {
-    "biff", "mydestination", "mydomain", "myhostname", "mynetworks", "myorigin", "relayhost",
-}  # fmt: skip
-_SETTING = re.compile(r"([a-z0-9][A-Za-z0-9_-]*) ?= ?(.*)", re.ASCII)
-# master(5): eight columns, the last with its arguments.
-_ROW = re.compile(
-    r"\S+\s+(?:inet|unix|unix-dgram|fifo|pass)(?:\s+[yn-]){3}\s+(?:\d+\??|-)\s+(?:\d+|-)\s+\S+.*"
-)
-_VERSION = re.compile(r"(?i)\bpostfix(?:[\s:=(-]|version|v(?=\d))+([2-9]\.\d+)\b")
 # A form's field: its heading and the chosen value.
 _TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*(\S[^\n]*)")
-_LEVEL = re.compile(r"\d+\.\d+")
-# The endings of complete log lines.
-_WHOLE = re.compile(r"(?:removed|helo=<[^<>]*>|connect from \S+\])$")
-_END_CHARS = 1000
+_SIZE = re.compile(r"message size (\d{1,12}) exceeds")
 # A longer text is not a report of one problem.
-_CHARS_MAX = 2_000_000
-# Where mail programs break lines (RFC 5322 section 2.1.1, RFC 3676 section 4.2).
-_BREAKS_BEHIND = 72
-_BREAKS_BEFORE = 80
+_CHARS_MAX = 10_000_000
 _NO_RELAY = ("", "none")
+# Text that stands in every message's or client's own form.
+_VARIES = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\d+|\S+@\S+|host \S+")
 
 
 @dataclass(frozen=True)
@@ -63,12 +48,41 @@ class Fate:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a report was read: the source of the version, each line, and each problem.
+
+    ``others`` are the problems that the report tells, too; ``complaints`` are fatal errors and
+    refusals without a recipient.
+    """
+
+    version_source: str = ""
+    other_versions: tuple[str, ...] = ()
+    lines: tuple[ReadLine, ...] = ()
+    others: tuple[str, ...] = ()
+    chosen: str = ""
+    complaints: tuple[str, ...] = ()
+    cut: int = 0
+
+    @property
+    def counted(self) -> list[str]:
+        """A sentence for each kind of lines that were read."""
+        return list(summary.counted(self.lines))
+
+    @property
+    def not_read(self) -> list[str]:
+        """The first line of each kind that was not read, and what to do."""
+        return [str(kind) for kind in summary.not_read(self.lines)]
+
+
+@dataclass(frozen=True)
 class Report:
     """A problem as reported; names, addresses and paths are those of the reporter.
 
     ``login`` is the client's SASL user name. ``service`` is the master.cf service that
     took the message, if its name is logged ("submission"). ``topology`` is the form's
-    field for the nearest topology, unchecked.
+    field for the nearest topology, unchecked. ``tables`` are contents of lookup tables and
+    domain files by their path. ``level_zero`` is why the compatibility level is 0 although no
+    setting says so, or "".
     """
 
     settings: Mapping[str, str]
@@ -83,48 +97,16 @@ class Report:
     fates: tuple[Fate, ...] = ()
     lines: int = 0
     topology: str = ""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    level_zero: str = ""
+    reading: Reading = field(default_factory=Reading, compare=False)
 
 
-class _Line:
-    """A logical line that may continue on further lines."""
+def read(text: str, *, queue_id: str = "") -> Report:
+    """Parse a report of the message ``queue_id``, else of the one that most lines are about.
 
-    def __init__(self, first: str) -> None:
-        self._parts = [first]
-        self._end = first
-        self._open = first.count("(") - first.count(")")
-
-    def add(self, rest: str) -> None:
-        """Continue the line; the cost depends only on the added part."""
-        self._parts.append(rest)
-        self._end = f"{self._end[-_END_CHARS:]} {rest}"
-        self._open += rest.count("(") - rest.count(")")
-
-    @property
-    def is_whole(self) -> bool:
-        """Return True if a log line is complete: parentheses balanced, or a known ending."""
-        balanced = self._end.endswith(")") and self._open <= 0
-        return balanced or _WHOLE.search(self._end[-_END_CHARS:]) is not None
-
-    def __str__(self) -> str:
-        return " ".join(self._parts)
-
-
-@dataclass
-class _Found:
-    settings: dict[str, _Line] = field(default_factory=dict)
-    rows: list[_Line] = field(default_factory=list)
-    logged: list[_Line] = field(default_factory=list)
-
-    def add(self, kind: str, rest: str) -> None:
-        """Continue the last line of a kind."""
-        if kind == "setting":
-            self.settings[next(reversed(self.settings))].add(rest)
-        else:
-            (self.rows if kind == "row" else self.logged)[-1].add(rest)
-
-
-def read(text: str) -> Report:
-    """Parse a report; raise BadInput if it has no setting and no log line."""
+    Raise BadInput if it has no setting, no log line, and tells of no message.
+    """
     if not text.strip():
         raise BadInput("the report is empty: paste 'postconf -n' and the message's log lines")
     if len(text) > _CHARS_MAX:
@@ -132,125 +114,202 @@ def read(text: str) -> Report:
             f"the report must have at most {_CHARS_MAX} characters, not {len(text)}: "
             "paste 'postconf -n' and the log lines of one message"
         )
-    found = _sort(text)
-    settings = {name: str(value).strip() for name, value in found.settings.items()}
+    if other := foreign.server_of(text):
+        name, number, line = other
+        raise BadInput(
+            f"the report is about {name}, not Postfix (line {number}: {line!r}); "
+            "maillab has only Postfix"
+        )
+    found = sorting.sort(text)
     events = [
-        maillog.parse(line, host=line.split(None, 4)[_host_column(line)], seq=number)
-        for number, line in enumerate(map(str, found.logged))
+        maillog.parse(line.text, host=line.text.split(None, 4)[3], seq=number)
+        for number, line in enumerate(found.logged)
     ]
-    if not settings and not events:
+    if not (found.settings or events or found.told or found.rows or found.tables):
         raise BadInput(
             "the report has no line of 'postconf -n' (name = value) and no log line; paste both"
         )
-    mine = _of_one_message(events)
+    every = _every_problem(events, found.told)
+    problems = _by_kind(every)
+    chosen = _of_id(every, queue_id) if queue_id else next(iter(problems), None)
+    mine = chosen.events if chosen else []
+    told = chosen.told if chosen else None
     active = next((event for event in mine if isinstance(event, Active)), None)
     came = next((event for event in mine if isinstance(event, Accepted | Rejected)), None)
     local = any(isinstance(event, PickedUp) for event in mine)
-    sender = active.sender if active else getattr(came, "sender", None)
+    known = versions.version_of(text, found.settings, events)
+    fates = tuple(_told_fates(told)) if told else tuple(_fates(mine))
+    hosts = [event.host for event in mine if event.host != logs.NO_HOST]
+    topology = chosen_topology[1] if (chosen_topology := _TOPOLOGY.search(text)) else ""
     return Report(
-        settings=settings,
-        rows=tuple(map(str, found.rows)),
-        version=_version(text, settings, events),
-        host=mine[0].host if mine else "",
-        sender=sender,
+        settings=found.settings,
+        rows=tuple(_with_options(found)),
+        version=known.version,
+        host=told.host if told else hosts[0] if hosts else "",
+        sender=told.sender if told else active.sender if active else getattr(came, "sender", None),
         client="" if local or came is None else came.client_address,
-        size_bytes=active.size if active else 0,
+        size_bytes=told.size_bytes if told else active.size if active else _size(fates),
         login=next((event.sasl_username for event in mine if isinstance(event, Accepted)), ""),
         service="" if local or came is None else _service(came.program),
-        fates=tuple(_fates(mine)),
+        fates=fates,
         lines=len(events),
-        topology=chosen[1].rstrip(" \t") if (chosen := _TOPOLOGY.search(text)) else "",
+        topology=topology.rstrip(" \t"),
+        tables={
+            path: content
+            for path, content in found.tables.items()
+            if not tables.is_configuration(path)
+        },
+        level_zero=versions.why_level_zero(text, found.settings, found.order, known.version),
+        reading=Reading(
+            known.source,
+            known.others,
+            tuple(found.lines),
+            tuple(
+                problem.line
+                for problem in problems
+                if chosen is None or problem.kind != chosen.kind
+            ),
+            chosen.line if chosen else "",
+            tuple(_complaints(events)),
+            sum(line.is_cut for line in found.logged),
+        ),
     )
 
 
-def _sort(text: str) -> _Found:
-    """Sort lines by kind; a continuation belongs to the line before."""
-    found = _Found()
-    before = above = ""
-    # A possible parameter of the reporter's own ("indexed"); it is one if settings follow.
-    own: re.Match[str] | None = None
-    for raw in text.splitlines():
-        line = _QUOTED.sub("", raw).rstrip()
-        if before == "row" and line.lstrip().startswith("#"):
-            # master(5): it does not end the row.
-            continue
-        setting = _SETTING.fullmatch(line)
-        kind = _kind(line, setting, before, above, found)
-        if kind == "log":
-            found.logged.append(_Line(line))
-        elif kind == "setting":
-            for match in (own, setting):
-                if match:
-                    found.settings.pop(match[1], None)
-                    found.settings[match[1]] = _Line(match[2])
-        elif kind == "row":
-            found.rows.append(_Line(line))
-        elif kind == "more":
-            found.add(before, line.strip())
-        own = setting if not kind and " = " in line else None
-        before = before if kind == "more" else kind
-        above = raw.rstrip()
-    return found
+@dataclass
+class _Problem:
+    """What befell one message, or one client: its events, or a notice's or queue's account."""
+
+    queue_id: str
+    events: list[Event] = field(default_factory=list)
+    told: Told | None = None
+    # The same thing befell this many messages.
+    count: int = 1
+
+    @cached_property
+    def fates(self) -> list[Fate]:
+        """The last status of each recipient."""
+        return list(_told_fates(self.told) if self.told else _fates(self.events))
+
+    @cached_property
+    def rank(self) -> tuple[bool, bool, int, int]:
+        """Order: failures before successes, mail before notices, then by how much is said."""
+        failed = any(fate.status != "sent" for fate in self.fates)
+        is_notice = any(isinstance(event, Active) and not event.sender for event in self.events)
+        ends = sum(isinstance(event, Delivery | Rejected) for event in self.events)
+        return failed, not is_notice, ends, len(self.events)
+
+    @property
+    def line(self) -> str:
+        """What happened, in a line."""
+        fate = self.fates[0]
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        how = " ".join(filter(None, (fate.status, str(fate.code or ""), fate.dsn)))
+        return f"{self.queue_id}{times}: {fate.recipient} {how}: {fate.reply[:100]}"
+
+    @cached_property
+    def kind(self) -> tuple[str, str, str]:
+        """What happened, without names and numbers."""
+        fate = self.fates[0]
+        return fate.status, fate.dsn, _VARIES.sub("", fate.reply)
 
 
-def _kind(line: str, setting: re.Match[str] | None, before: str, above: str, found: _Found) -> str:
-    """Return a line's kind: "log", "setting", "row", "more" for a continuation, "" for prose."""
-    if not line or line.startswith(("#", "```")):
-        return ""
-    if _LOGGED.fullmatch(line):
-        return "log"
-    if before == "log" and not (found.logged[-1].is_whole or " = " in line):
-        # A mail program wrapped the log line.
-        return "more"
-    # postconf(1) puts white space around "=", whatever the parameter's name.
-    among = before == "setting" and " = " in line
-    if setting and ("_" in setting[1] or setting[1] in _PLAIN_NAMES or among):
-        return "setting"
-    if _ROW.fullmatch(line):
-        return "row"
-    goes_on = before in ("setting", "row") and (line[0].isspace() or _was_broken(above, line))
-    return "more" if goes_on else ""
+_REJECTED = "NOQUEUE"
+_IDS_SHOWN = 10
 
 
-def _was_broken(above: str, line: str) -> bool:
-    """Return True if a mail program wrapped the line above before this line's first word."""
-    room = len(above) + 1 + len(line.split(maxsplit=1)[0])
-    return len(above) <= _BREAKS_BEFORE and room > _BREAKS_BEHIND
+def _every_problem(events: list[Event], told: list[Told]) -> list[_Problem]:
+    """Return each message, and each client that was refused, with an outcome."""
+    by_message: dict[str, _Problem] = {}
+    clients: dict[tuple[str, str, str, str], _Problem] = {}
+    for event in events:
+        if event.queue_id:
+            by_message.setdefault(event.queue_id, _Problem(event.queue_id)).events.append(event)
+        elif isinstance(event, Rejected) and event.recipient:
+            key = event.client_address, event.sender, event.dsn, _VARIES.sub("", event.reply)
+            clients.setdefault(key, _Problem(_REJECTED)).events.append(event)
+    every = [*by_message.values(), *clients.values()]
+    every = [problem for problem in every if problem.fates]
+    return every or [_Problem(one.queue_id or one.form, told=one) for one in told]
+
+
+def _by_kind(every: list[_Problem]) -> list[_Problem]:
+    """Return one problem for each kind of outcome, the one to try first."""
+    kinds: dict[tuple[str, str, str], _Problem] = {}
+    count: Counter[tuple[str, str, str]] = Counter()
+    for problem in every:
+        count[problem.kind] += 1
+        best = kinds.setdefault(problem.kind, problem)
+        if problem.rank > best.rank:
+            kinds[problem.kind] = problem
+    for kind, problem in kinds.items():
+        problem.count = count[kind]
+    return sorted(kinds.values(), key=lambda problem: problem.rank, reverse=True)
+
+
+def _of_id(problems: list[_Problem], queue_id: str) -> _Problem:
+    for problem in problems:
+        if problem.queue_id == queue_id:
+            return problem
+    ids = list(dict.fromkeys(problem.queue_id for problem in problems)) or ["none"]
+    known = ", ".join([*ids[:_IDS_SHOWN], *(["…"] if len(ids) > _IDS_SHOWN else [])])
+    raise BadInput(f"the report has no message {queue_id!r} (choose from {known})")
+
+
+def _told_fates(told: Told) -> Iterator[Fate]:
+    """Yield the status of each recipient of a notice or queue listing."""
+    for recipient, original, status, dsn, relay, reply in told.fates:
+        service = "smtp" if relay or "connect to" in reply or "loops back" in reply else ""
+        if "forwarding loop" in reply:
+            service = "local"
+        yield Fate(original or recipient, status, dsn, relay, reply, service)
+
+
+def _size(fates: tuple[Fate, ...]) -> int:
+    """Return the message's size in bytes, if a reply names it."""
+    found = (_SIZE.search(fate.reply) for fate in fates)
+    return next((int(match[1]) for match in found if match), 0)
+
+
+def _complaints(events: list[Event]) -> Iterator[str]:
+    """Yield each fatal or panic, and each refusal without a recipient, once."""
+    said = {}
+    for event in events:
+        if isinstance(event, Complaint) and event.level in ("fatal", "panic"):
+            said[f"{event.service}: {event.level}: {event.text}"] = True
+        elif isinstance(event, Rejected) and not event.recipient:
+            said[f"{event.service}: reject: {event.stage} {event.code} {event.reply}"] = True
+    yield from said
+
+
+# The columns of services that a report sets options of, without showing their rows (master(5)).
+_STOCK = {"smtp/inet": "smtpd", "submission/inet": "smtpd", "submissions/inet": "smtpd",
+          "smtps/inet": "smtpd", "smtp/unix": "smtp", "relay/unix": "smtp", "lmtp/unix": "lmtp",
+          "local/unix": "local", "virtual/unix": "virtual", "cleanup/unix": "cleanup"}  # fmt: skip
+
+
+def _with_options(found: Sorted) -> Iterator[str]:
+    """Yield the rows of master.cf, with the options that "postconf -P" printed of them."""
+    rows = {}
+    for row in found.rows:
+        name, kind, *_ = row.split(None, 2)
+        rows[f"{name}/{kind}"] = row
+    for option in found.options:
+        stock = _STOCK.get(option.service)
+        if option.service not in rows and stock:
+            name, _, kind = option.service.rpartition("/")
+            public = "n" if kind == "inet" else "-"
+            rows[option.service] = f"{name} {kind} {public} - n - - {stock}"
+        if option.service in rows and services.can_be_written(option.name, option.value):
+            value = f"{{ {option.name} = {option.value} }}"
+            rows[option.service] += f" -o {value}"
+    yield from rows.values()
 
 
 def _service(program: str) -> str:
     """Return the service in "postfix/submission/smtpd"; "" for "postfix/smtpd"."""
     parts = program.split("/")
     return parts[-2] if len(parts) > 2 else ""  # noqa: PLR2004  # instance, service, program
-
-
-def _host_column(line: str) -> int:
-    """Return the column of the host's name: after a time stamp of one word or of three."""
-    return 1 if line[0].isdigit() else 3
-
-
-def _version(text: str, settings: Mapping[str, str], events: list[Event]) -> str:
-    """Return the version from mail_version, else master(8)'s log, the prose, or the level."""
-    started = [event.version for event in events if isinstance(event, Started)]
-    mentioned = _VERSION.search(text)
-    level = settings.get("compatibility_level", "")
-    known = (
-        settings.get("mail_version", ""),
-        *started,
-        mentioned[1] if mentioned else "",
-        level if _LEVEL.fullmatch(level) else "",
-    )
-    return next(filter(None, known), "")
-
-
-def _of_one_message(events: list[Event]) -> list[Event]:
-    """Return the lines of the message with the most deliveries; else the rejections."""
-    ends = [event for event in events if isinstance(event, Delivery) and event.queue_id]
-    if ends:
-        ids = [event.queue_id for event in ends]
-        ((wanted, _),) = Counter(ids).most_common(1)
-        return [event for event in events if event.queue_id == wanted]
-    return [event for event in events if isinstance(event, Rejected)]
 
 
 def _fates(events: list[Event]) -> Iterator[Fate]:
@@ -279,10 +338,11 @@ def _fates(events: list[Event]) -> Iterator[Fate]:
 
 
 def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Iterator[str]:
-    """Yield the recipients whose status or DSN differs from the report."""
+    """Yield the recipients whose status, or DSN if one is reported, differs from the report."""
     for recipient, fate in reported.items():
         ours = here.get(recipient)
-        if ours is None or (fate.status, fate.dsn) != (ours.status, ours.dsn):
+        # Postfix before 2.3 logged no DSN, and a queue listing has none.
+        if ours is None or fate.status != ours.status or fate.dsn not in ("", ours.dsn):
             yield recipient
 
 

@@ -19,11 +19,11 @@ from reports import (
 @pytest.mark.parametrize(
     ("name", "version", "sender", "client", "fates"),
     [
-        ("relay-access-denied", "3.7", "joe@corp.example", "10.2.0.7",
+        ("relay-access-denied", "3.7.11", "joe@corp.example", "10.2.0.7",
          [("anna@partner.example", "rejected", "4.7.1", 454)]),
         ("five-hundred-greeting", "3.10.5", "bob@sender.example", "",
          [("alice@customer.example", "bounced", "5.0.0", 0)]),
-        ("greylisted", "3.5", "carol@list.club.example", "",
+        ("greylisted", "3.5.25", "carol@list.club.example", "",
          [("member@elsewhere.example", "deferred", "4.7.1", 0)]),
         ("unknown-virtual-user", "3.11.1", "buyer@mail.example", "198.51.100.77",
          [("sales@shop.example", "rejected", "5.1.1", 550)]),
@@ -31,7 +31,7 @@ from reports import (
          [("friend@far.example", "deferred", "4.4.1", 0)]),
         ("loops-back", "", "x@other.example", "203.0.113.44",
          [("info@old.example", "bounced", "5.4.6", 0)]),
-        ("logged-in-two-recipients", "3.7", "joe@example.net", "203.0.113.80",
+        ("logged-in-two-recipients", "3.7.11", "joe@example.net", "203.0.113.80",
          [("anna@example.com", "sent", "2.0.0", 0), ("ben@example.com", "deferred", "4.2.2", 0)]),
     ],
 )  # fmt: skip
@@ -81,7 +81,7 @@ def test_the_issue_form_can_be_pasted() -> None:
     found = read(text)
 
     assert fields.keys() == values.keys()
-    assert (found.version, found.topology) == ("3.11", "backup-mx")
+    assert (found.version, found.topology) == ("3.11.1", "backup-mx")
     assert found.settings == {"biff": "no", "relay_domains": "a.example b.example"}
     assert found.rows == ("submission inet n - y - - smtpd -o smtpd_tls_auth_only=no",)
     assert [(fate.recipient, fate.dsn) for fate in found.fates] == [("a@example.com", "4.4.1")]
@@ -132,9 +132,9 @@ MASTER = "Jan  1 00:00:00 h postfix/master[1]:"
     [
         ("mail_version = 3.10.5\ncompatibility_level = 3.6\n", "3.10.5"),
         (f"{MASTER} daemon started -- version 3.7.11, configuration /etc/postfix\n", "3.7.11"),
-        ("postfix-3.5.8-7.el8 of RHEL\nbiff = no\n", "3.5"),
+        ("postfix-3.5.8-7.el8 of RHEL\nbiff = no\n", "3.5.8"),
         ("Postfix v3.8 here\nbiff = no\n", "3.8"),
-        ("Postfix version\n\n3.11.1\nbiff = no\n", "3.11"),
+        ("Postfix version\n\n3.11.1\nbiff = no\n", "3.11.1"),
         ("compatibility_level = 3.6\n", "3.6"),
         ("compatibility_level = 2\n", ""),
         ("my postfix 192.168.1.1\nbiff = no\n", ""),
