@@ -26,8 +26,7 @@ _ASKED = re.compile(
     r"\bpost(?:map|alias)\s+-q\s+[\"']?([^\s\"']{1,255})[\"']?\s+[\"']?(?:[a-z]+:)?(/[\w./+-]{1,255})"
 )
 _INLINE = re.compile(
-    r"(/[\w./+-]{1,255})`?[ \t]+(?:has|contains|reads|says|is|consists of)[ \t]*:?[ \t]*(.*)",
-    re.ASCII,
+    r"(/[\w./+-]{1,255})`?[ \t]+(?:has|contains|reads|says|is|consists of)\b:?", re.ASCII
 )
 _QUOTED = re.compile(r"\"([^\"]{1,1000})\"|`([^`]{1,1000})`|'([^']{1,1000})'")
 _ALIASES = re.compile(r"\balias(?:es)?(?: file| table| map)\b|^[*#= ]*aliases[ *]*:")
