@@ -39,7 +39,7 @@ _SHELL_WORD = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s\"']+)")
 _CALL = re.compile(
     r"[ \t]*[\w.-]+[ \t]+[\"']([a-z]\w{1,99})[\"'][ \t]+[\"']([^\"']*)[\"'][ \t]*", re.ASCII
 )
-_IN_BACKQUOTES = re.compile(r"`([a-z]\w{1,99}[ \t]?=[ \t]?[^`]{0,1000})`", re.ASCII)
+_IN_BACKQUOTES = re.compile(r"`([a-z]\w{1,99}[ \t]?=[ \t]?[^`]{0,1000})(?:`|$)", re.ASCII)
 # postconf(1) -P prints "service/type/parameter = value".
 _OF_A_SERVICE = re.compile(
     r"[ \t]*(\S{1,255}/(?:inet|unix|unix-dgram|fifo|pass))/([a-z]\w{1,99})[ \t]*=[ \t]*(.*)"
