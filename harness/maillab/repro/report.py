@@ -258,11 +258,21 @@ def _of_id(problems: list[_Problem], queue_id: str) -> _Problem:
 
 def _told_fates(told: Told) -> Iterator[Fate]:
     """Yield the status of each recipient of a notice or queue listing."""
-    for recipient, original, status, dsn, relay, reply in told.fates:
-        service = "smtp" if relay or "connect to" in reply or "loops back" in reply else ""
-        if "forwarding loop" in reply:
+    for fate in told.fates:
+        service = "smtpd" if fate.status == "rejected" else ""
+        if fate.relay or "connect to" in fate.reply or "loops back" in fate.reply:
+            service = "smtp"
+        elif "forwarding loop" in fate.reply:
             service = "local"
-        yield Fate(original or recipient, status, dsn, relay, reply, service)
+        yield Fate(
+            fate.original or fate.recipient,
+            fate.status,
+            fate.dsn,
+            fate.relay,
+            fate.reply,
+            service,
+            fate.code,
+        )
 
 
 def _size(fates: tuple[Fate, ...]) -> int:

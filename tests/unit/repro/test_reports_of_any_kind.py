@@ -31,6 +31,33 @@ PARTS = [
     *(">, relay=c[1.2.3.4]:25, delay=1, dsn=5.0.0, status=bounced (", "host a said: 450 ", ")"),
     *(" (in reply to ", "end of DATA", " command", "host a refused to talk to me: 554 ", "helo=<"),
     *("connect from ", "[a-", "[a.", "smtp:[", "]", ":25", "example.com", "1.2.3.4", "::1", ","),
+    *(
+        "-Queue ID-",
+        "ABCDEF12 1 Mon Nov 23 08:10:11 a@b\n(",
+        "Final-Recipient: rfc822; a",
+        "<a@b>: host ",
+    ),
+    *(
+        "RCPT TO:<a@b>\n",
+        "554 5.7.1 <a@b>: ",
+        "/etc/postfix/virtual",
+        " has ",
+        "cat ",
+        "'",
+        "+",
+        "|",
+    ),
+    *("postmap -q a hash:/etc/x", "postconf -e ", "POSTFIX_", '{"message": "', "mail | ", " " * 30),
+    *(
+        "postfix/smtp[1]: ",
+        "12:34:56",
+        "Nov 23",
+        "<mailto:",
+        " at ",
+        "`",
+        "Ubuntu 22.04",
+        "\u001b[",
+    ),
     *(" ", "\t", "a", "A", "-", "_", ".", "(", "=", "é", "removed", "|"),
 ]
 

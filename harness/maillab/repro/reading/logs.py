@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from maillab.mail.maillog import QUEUE_ID
@@ -25,11 +26,15 @@ _PROGRAMS = (
     "|trace|trivial-rewrite|verify|virtual"
 )
 # "postfix/smtpd[1]:", "postfix-out/smtp[1]:", "postfix/submission/smtpd[1]:", "pipe[1]:".
+_TAGGED = rf"(?:[\w.-]++/)++(?:{_PROGRAMS})"
 _TAG = re.compile(
-    rf"(?<![\w/.-])(?:(?:[\w.-]++/)++(?:{_PROGRAMS})(?:\[(?:\d{{1,9}}|PID)\])?"
-    rf"|(?:{_PROGRAMS}|postfix)\[\d{{1,9}}\]):(?=\s|$)",
+    rf"(?<![\w/.-])(?:(?:{_TAGGED}(?:\[(?:\d{{1,9}}|PID)\])?"
+    rf"|(?:{_PROGRAMS}|postfix)\[\d{{1,9}}\]):(?=\s|$)"
+    # In columns, and in RFC 5424's form.
+    rf"|{_TAGGED}(?:\[\d{{1,9}}\](?=[ \t]{{0,20}}[|\t,])|(?= \d{{1,9}} - - )))",
     re.ASCII,
 )
+_AFTER_TAG = re.compile(r"[ \t]*(?:\d{1,9} - - |[|\t,][|\t, ]*)")
 _NAME = r"[\w.-]{1,255}"
 _MONTH_DAY = r"[^\W\d_]{3,5}\.? {1,2}\d{1,2}(?: \d{4})?"
 _TIME = r"\d{1,2}:\d\d:\d\d(?:[.,]\d{1,9})?"
@@ -41,7 +46,7 @@ _SEVERITY = "info|notice|warn(?:ing)?|err(?:or)?|crit|alert|emerg|debug|panic|fa
 _PREFIXES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
-        ("quoting", r"[\s\"'`]+"),
+        ("quoting", r"[\s\"'`,]+"),
         ("syslog", rf"\[?{_WEEKDAY}{_MONTH_DAY} {_TIME}\]?(?= |$|\t)"),
         ("RFC 3339", rf"\[?{_WEEKDAY}{_DATED}\]?(?=\W|$)"),
         (
@@ -50,14 +55,17 @@ _PREFIXES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("time without date", rf"\[?{_TIME}\]?(?= )"),
         ("priority", r"<\d{1,3}>(?:1 )?"),
-        ("severity column", rf"\|? ?(?:{_NAME}\.)?(?i:\[?(?:{_SEVERITY})\]?)(?= |$|\t|:)[ \t:]*"),
+        (
+            "severity column",
+            rf"\|? ?<?(?:{_NAME}[.:])?(?i:\[?(?:{_SEVERITY})\]?)>?(?= |$|\t|:)[ \t:]*",
+        ),
         ("container's name", r"[\w./-]{1,255} *\|(?= |$|\t)"),
         ("columns", r"\|"),
         ("pod's name", r"\[(?:pod/)?[\w./-]{1,255}\](?= )"),
         ("file's name", r"(?:/[\w./-]{1,255}|[\w-]{1,99}\.log[\w.-]{0,99})(?::\d+)?:(?! )"),
         ("list", r"(?:[-*+•]|\d{1,6}[.:)]?)(?= )"),
         ("outer log", rf"(?:{_NAME} )?[\w./@-]{{1,255}}(?:\[\d{{1,9}}\])?:(?=\s|$)"),
-        ("host", rf"{_NAME}(?= |$|\t)"),
+        ("host", r"[\w.@-]{1,255}(?= |$|\t)"),
     )
 )
 # In pflogsumm's reports a number stands before the host.
@@ -87,6 +95,26 @@ _REJECTS = re.compile(r"(?:milter-|proxy-)?reject: (\S+)")
 _RELAY = re.compile(r", relay=([^,]*)")
 _RUNS = re.compile(r"[ \t]{2,}")
 _AFTER_EQUALS = re.compile(r"(?<=[\w]=) +(?=[<\[])")
+_QUEUE_ID = re.compile(QUEUE_ID)
+_HIDDEN_ID = re.compile(
+    r"(\S{1,30}): (?=to=|from=<[^>]*>, size=|client=|uid=|message-id=|removed$|sender non-)"
+)
+# What mail archives, mail programs and Solaris add to a line: what it contains, and its cure.
+_REPAIRS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
+    (name, re.compile(pattern), instead)
+    for name, pattern, instead in (
+        ("[ID ", r"^\[ID \d{1,9} [\w.]{1,30}\] ", ""),
+        ("](mailto:", r"\[([^\[\]\s]{1,320})\]\(mailto:[^()\s]{1,330}\)", r"\1"),
+        ("<mailto:", r"<mailto:[^<>\s]{1,330}>", ""),
+        ("<http", r"<https?://[^<>\s]{1,330}>", ""),
+        (" at ", r"<([\w.+=-]{1,64}) at ([\w.-]{1,255})>", r"<\1@\2>"),
+        ("=", r"\b((?:orig_)?to|from)=([^\s<>,;@]{1,64}@[^\s<>,;]{1,255})(?=[,;]? |,|$)",
+         r"\1=<\2>"),
+    )
+)  # fmt: skip
+# The longest line that maillab reads of a log.
+_JSON_MAX = 32_768
+_JSON_FIELD = re.compile(r'"(?:MESSAGE|message|log)":')
 # The pager of journalctl cuts lines, and marks the cut.
 _CUT = re.compile(r"(?<=[\w.,:;)(-])>$|…$")
 
@@ -109,8 +137,8 @@ def starts(line: str) -> bool:
     if plain:
         return True
     bare = line.lstrip()
-    if bare.startswith("{") and _from_json(bare):
-        return True
+    if bare.startswith("{") and _JSON_FIELD.search(bare):
+        return any(read(bare))
     if _TAG.search(line) and _has_prefix_only(line):
         return True
     return _BARE.search(line) is not None or _is_columns(line) or _is_stamped(line)
@@ -157,7 +185,13 @@ def read(entry: str) -> Iterator[LogLine]:
 
 
 def _line(host: str, program: str, text: str, form: str) -> LogLine:
+    if columns := _AFTER_TAG.match(text):
+        text = text[columns.end() :].rstrip('| \t"')
     text = text.strip()
+    for name, pattern, instead in _REPAIRS:
+        if name in text:
+            text = pattern.sub(instead, text)
+    text = _with_queue_id(text)
     if "  " in text or "\t" in text:
         text = _RUNS.sub(" ", text)
     text = _AFTER_EQUALS.sub("", text)
@@ -167,6 +201,14 @@ def _line(host: str, program: str, text: str, form: str) -> LogLine:
     else:
         cut = None
     return LogLine(f"{_STAMP} {host or NO_HOST} {program}: {text}", form, cut is not None)
+
+
+def _with_queue_id(text: str) -> str:
+    """Return a text with a queue id instead of the word that hides it."""
+    found = _HIDDEN_ID.match(text)
+    if not found or _QUEUE_ID.fullmatch(found[1]) or found[1] == "NOQUEUE":
+        return text
+    return f"{zlib.crc32(found[1].encode()):08X}: {text[found.end() :]}"
 
 
 def _plain_form(entry: str) -> str:
@@ -299,19 +341,24 @@ def program_of(text: str) -> str:
 
 
 def _from_json(line: str) -> str:
-    """Return the log line in a line of journald's or Docker's JSON, or ""."""
-    if len(line) > 32_768 or not ('"MESSAGE"' in line or '"log"' in line):  # noqa: PLR2004  # maillog's longest line
+    """Return the log line in a line of JSON by journald, Docker or a web interface, or ""."""
+    if len(line) > _JSON_MAX or not _JSON_FIELD.search(line):
         return ""
     try:
-        fields = json.loads(line)
-    except ValueError:
+        fields = json.loads(line.rstrip(","))
+    except (ValueError, RecursionError):
         return ""
-    if not isinstance(fields, dict):
-        return ""
+    return _of_fields(fields) if isinstance(fields, dict) else ""
+
+
+def _of_fields(fields: Mapping[str, object]) -> str:
     if isinstance(fields.get("log"), str):
         return str(fields["log"]).rstrip("\n")
-    text, program = fields.get("MESSAGE"), fields.get("SYSLOG_IDENTIFIER", "")
-    if not (isinstance(text, str) and program):
+    text = fields.get("MESSAGE", fields.get("message"))
+    if not isinstance(text, str):
         return ""
+    program = str(fields.get("SYSLOG_IDENTIFIER", fields.get("program", "")))
+    if not re.fullmatch(r"[\w./-]{1,99}", program):
+        return text
     pid = str(fields.get("SYSLOG_PID") or fields.get("_PID") or 0)
     return f"{_STAMP} {fields.get('_HOSTNAME', NO_HOST)} {program}[{pid}]: {text}"

@@ -16,7 +16,19 @@ _TAGS = re.compile(
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w+-]*\s*")
 # A fence that opens or closes on the line of its text.
 _FENCED = re.compile(r"```|~~~")
-_BLANKS = str.maketrans({"\u00a0": " ", "\u2007": " ", "\u202f": " ", "\ufeff": "", "\u200b": ""})
+_BLANKS = str.maketrans(
+    {
+        "\u00a0": " ",
+        "\u2007": " ",
+        "\u202f": " ",
+        "\ufeff": "",
+        "\u200b": "",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2018": "'",
+        "\u2019": "'",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ _FIELD = re.compile(
 )
 _HOST = re.compile(r"This is the mail system at host ([\w.-]{1,255}[\w-])\.?")
 _FAILED = re.compile(r"<([^<>\s]{1,320})>(?: \(expanded from <([^<>\s]{1,320})>\))?:[ \t]*(.*)")
+# How the texts of Postfix's own notices begin.
+_REASON = re.compile(
+    r"(?:host|connect to|lost connection|mail for|unknown user|Host or domain|Name service|delivery"
+    r"|conversation|temporary failure|mail forwarding|cannot|can't|message size|bad address|user)\b"
+)
 _STATUS_OF_ACTION = {"failed": "bounced", "delayed": "deferred", "delivered": "sent",
                      "relayed": "sent", "expanded": "sent"}  # fmt: skip
 # mailq(1): id, its mark, size, arrival, sender.
@@ -44,12 +49,24 @@ _REASON_LINES_MAX = 20
 _TEXT_MAX = 5000
 
 
+@dataclass(frozen=True)
+class ToldFate:
+    """One recipient's status; ``dsn`` is "" and ``code``, of an SMTP reply, is 0 if unknown."""
+
+    recipient: str
+    original: str
+    status: str
+    dsn: str
+    relay: str
+    reply: str
+    code: int = 0
+
+
 @dataclass
 class Told:
     """A message's state as a notice or a queue listing tells it.
 
-    ``fates`` are recipient, original recipient, status, DSN ("" if unknown), relay and
-    reply of each recipient.
+    ``sender`` is None and ``size_bytes`` is 0 if unknown.
     """
 
     form: str
@@ -57,7 +74,7 @@ class Told:
     host: str = ""
     sender: str | None = None
     size_bytes: int = 0
-    fates: list[tuple[str, str, str, str, str, str]] = field(default_factory=list)
+    fates: list[ToldFate] = field(default_factory=list)
 
 
 def implied_dsn(reply: str) -> str:
@@ -84,6 +101,7 @@ class Notice:
         self._by_text: list[list[str]] = []
         self._by_field: list[dict[str, str]] = []
         self._open = ""
+        self._status = "bounced"
 
     def add(self, line: str) -> bool:
         """Take a line; return False if it does not belong to a notice."""
@@ -98,7 +116,11 @@ class Notice:
         if found := _HOST.search(bare):
             self.told.host = found[1]
             return True
-        if self.told.host and (found := _FAILED.fullmatch(bare)):
+        if "THIS IS A WARNING ONLY" in bare:
+            self._status = "deferred"
+            return True
+        found = _FAILED.fullmatch(bare)
+        if found and (self.told.host or _REASON.match(found[3])):
             self._by_text.append([found[1], found[2] or "", found[3]])
             self._open = "text"
             return True
@@ -136,14 +158,15 @@ class Notice:
                 continue
             reply = texts.get(recipient) or block.get("diagnostic-code", "")
             relay = block.get("remote-mta", "") or relay_of(reply)
-            told.fates.append((
-                recipient, block.get("original-recipient", ""),
-                _STATUS_OF_ACTION.get(block.get("action", "failed").lower(), "bounced"),
-                block.get("status", "") or implied_dsn(reply), relay, reply,
-            ))  # fmt: skip
+            status = _STATUS_OF_ACTION.get(block.get("action", "failed").lower(), "bounced")
+            dsn = block.get("status", "") or implied_dsn(reply)
+            original = block.get("original-recipient", "")
+            told.fates.append(ToldFate(recipient, original, status, dsn, relay, reply))
         if not told.fates:
             told.fates = [
-                (recipient, original, "bounced", implied_dsn(reply), relay_of(reply), reply)
+                ToldFate(
+                    recipient, original, self._status, implied_dsn(reply), relay_of(reply), reply
+                )
                 for recipient, original, reply in self._by_text
             ]
         return told if told.fates else None
@@ -204,7 +227,8 @@ class Listing:
         return True
 
 
-def _queued(recipient: str, reason: str) -> tuple[str, str, str, str, str, str]:
+def _queued(recipient: str, reason: str) -> ToldFate:
     """Return a queued recipient's fate; what waits in the queue has no final status."""
     dsn = re.sub(r"^5", "4", implied_dsn(reason))
-    return recipient, "", "deferred" if reason else "queued", dsn, relay_of(reason), reason
+    status = "deferred" if reason else "queued"
+    return ToldFate(recipient, "", status, dsn, relay_of(reason), reason)

@@ -20,8 +20,8 @@ _FAMILIES = (
 )
 _ANY_CASE_NAME = re.compile(rf"(?:{_FAMILIES}|{'|'.join(sorted(PLAIN_NAMES))})", re.IGNORECASE)
 _EXPORTED = re.compile(
-    r"[ \t]*(?:[\w./-]{0,255}main\.cf(?:\.\w{1,20})?(?::\d{1,6})?[:-]|\+(?!\+)|\d{1,5}:(?=\w))"
-    r"[ \t]*"
+    r"[ \t]*(?:[\w./-]{0,255}main\.cf(?:\.\w{1,20})?(?::\d{1,6})?[:-]|\+(?!\+)"
+    r"|\d{1,5}(?::|[ \t]{1,4})(?=\w{3,}[ \t]*=))[ \t]*"
 )
 _EQUALS = re.compile(r"([a-z0-9][A-Za-z0-9_-]{0,99})([ \t]{0,100})=(?!=)([ \t]*)(.*)", re.ASCII)
 _ITEM = re.compile(r"[ \t]*[-*•][ \t]+(?=\w|\"|'|`)")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from maillab.repro.reading import joining, logs, markup, notices, settings, tables
+from maillab.repro.reading import dialogues, joining, logs, markup, notices, settings, tables
 from maillab.repro.reading.logs import LogLine
 from maillab.repro.reading.markup import Line
 from maillab.repro.reading.notices import Told
@@ -27,6 +27,8 @@ _WHOLE = re.compile(
 )
 _MUST_GO_ON = re.compile(r"(?:\bto=<|reject: |status=|: uid=\d+$|from=<|[:,]$)")
 _END_CHARS = 1000
+# Web pages take <user@example.com> for HTML.
+_LOST_ADDRESS = re.compile(r"\b(?:to=(?:,| proto=)|from=(?:, size=| to=))")
 _NAMED_TABLE = re.compile(
     r"(?:\b(\w{1,99})[ \t]*=[ \t]*(?:proxy:)?)?\b(?:hash|btree|lmdb|cdb|dbm|texthash|regexp|pcre"
     r"|cidr|mysql|pgsql|ldap|sqlite|memcache):(/[\w./+-]{1,255})"
@@ -40,7 +42,8 @@ _LOOKS_STAMPED = re.compile(r"\d\d:\d\d:\d\d")
 class ReadLine:
     """One line as it was read: its kind, and the name of its form.
 
-    ``kind`` is "log", "setting", "row", "table", "notice", "queue", "not read" or "text".
+    ``kind`` is "log", "setting", "row", "table", "notice", "queue", "dialogue", "not read" or
+    "text".
     """
 
     number: int
@@ -129,6 +132,8 @@ class _Sorter:
         self._key = ("", "")
         self._notice = notices.Notice()
         self._listing = notices.Listing()
+        self._dialogue = dialogues.Dialogue()
+        self._quoted: list[Told] = []
 
     def sort(self, lines: Iterable[Line]) -> Sorted:
         """Take all lines and return the entries."""
@@ -155,6 +160,9 @@ class _Sorter:
         if told := self._notice.finish():
             out.told.append(told)
         out.told.extend(message for message in self._listing.messages if message.fates)
+        if self._dialogue.told.fates:
+            out.told.append(self._dialogue.told)
+        out.told = out.told or self._quoted[:1]
         return out
 
     def _take(self, line: Line) -> tuple[str, str]:
@@ -219,6 +227,8 @@ class _Sorter:
         entry.known = list(logs.read(joining.without_filling(text)))
         self._log.append(entry)
         self._before, self._path = "log", ""
+        if _LOST_ADDRESS.search(text):
+            return "not read", "a log line without its addresses"
         return "log", entry.known[0].form if entry.known else "log"
 
     def _take_more_of_a_log(self, line: Line) -> tuple[str, str] | None:
@@ -247,6 +257,9 @@ class _Sorter:
         if self._notice.add(line.text):
             self._before, self._path = "notice", ""
             return "notice", "delivery notice"
+        if self._dialogue.add(line.text):
+            self._before, self._path = "dialogue", ""
+            return "dialogue", "SMTP dialogue"
         return None
 
     # master.cf.
@@ -282,9 +295,8 @@ class _Sorter:
         return None
 
     def _open_section(self, path: str) -> tuple[str, str]:
-        name = path.rpartition("/")[2]
         self._before = "heading"
-        self._path = "" if name in ("main.cf", "master.cf") or tables.is_log(path) else path
+        self._path = "" if tables.is_of_postfix(path) or tables.is_log(path) else path
         if self._path:
             # The last of two contents counts.
             self._tables[self._path] = []
@@ -385,6 +397,8 @@ class _Sorter:
 
     def _text(self, line: Line) -> tuple[str, str]:
         text = line.text.strip()
+        if told := dialogues.quoted(text):
+            self._quoted.append(told)
         if self._before != "asked":
             self._before = "" if self._before != "heading" else "text"
         if settings.is_prose(text):

@@ -11,14 +11,15 @@ from maillab.repro.reading.sorting import ReadLine
 _SHOWN_CHARS = 100
 _NAMES = {
     "log": "of the log", "setting": "of settings", "row": "of master.cf", "notice":
-    "of a delivery notice", "queue": "of a queue listing",
+    "of a delivery notice", "queue": "of a queue listing", "dialogue": "of an SMTP dialogue",
 }  # fmt: skip
 _ADVICE = {
     "a sentence with a setting": "a sentence; to use it, write 'name = value' on a line of its own",
     "a line with a time": "no log line that maillab knows; give the line as it stands in the log",
     "name = value, but no parameter of Postfix": "no parameter of Postfix; to use it, put it "
     "among the lines of 'postconf -n'",
-    "cut off": "cut off at the end; give the whole line (journalctl --no-pager)",
+    "a log line without its addresses": "a web page took its <addresses> for HTML; put them back, "
+    "or use --from and --to",
 }
 
 

@@ -92,6 +92,12 @@ def is_log(path: str) -> bool:
     return _LOGS.match(path) is not None
 
 
+def is_of_postfix(path: str) -> bool:
+    """Return True for main.cf and master.cf, also under the names that containers give them."""
+    name = path.rpartition("/")[2]
+    return "main.cf" in name or "master.cf" in name or name == "extra.cf"
+
+
 def is_configuration(path: str) -> bool:
     """Return True for a file of name = value lines that is not main.cf."""
     return path.endswith((".cf", ".conf", ".ext", ".cnf", ".yml", ".yaml", ".env", ".ini", ".toml"))

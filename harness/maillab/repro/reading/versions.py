@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from maillab.mail.maillog import Event, Reloaded, Started
 
 _NUMBERS = r"([2-3]\.\d{1,2}(?:\.\d{1,2})?)(?![\w.]*\.\d{1,3}\.\d)"
-_NAMED = re.compile(rf"(?i)\bpostfix(?:[\s:=(*`_-]|version|v(?=\d)|mta)+{_NUMBERS}\b")
+_NAMED = re.compile(rf"(?i)\bpostfix(?:[\s:=(*`_|-]|version|v(?=\d)|mta)+{_NUMBERS}\b")
 _MAIL_VERSION = re.compile(r"\bmail_version\s*=\s*([2-9]\.\d{1,2}(?:\.\d{1,2})?(?:-\w{1,20})?)")
 _PACKAGE = re.compile(
-    r"(?i)\bpostfix(?::\w{1,9})?[-_ \t|]{1,40}([2-3]\.\d{1,2}(?:\.\d{1,2})?)(?:-\d|\+deb|_\d)"
+    r"(?i)\bpostfix(?:[:.]\w{1,9})?(?:/[\w,-]{1,40})?[-_: \t|]{1,40}(?:\d:)?"
+    r"([2-3]\.\d{1,2}(?:\.\d{1,2})?)(?:-r?\d|\+deb|_\d)"
 )
 _LEVEL = re.compile(r"\d+\.\d+")
 # Which Postfix a distribution's release has; the most frequent ones.
