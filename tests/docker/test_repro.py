@@ -219,8 +219,8 @@ def test_a_table_that_was_given_makes_the_difference(
     [
         (b"", (), "the report is empty"),
         (b"it does not work\n", (), "no line of 'postconf -n'"),
-        (b"biff = no\n", (), "name no recipient; name one with --to"),
-        (b"biff = \xff\n", (), "not UTF-8"),
+        (b"biff = no\n", (), "names no recipient: it has no log line"),
+        (b"biff = \x01\xff\n", (), "not text"),
         (b"biff = \0\n", (), "not text"),
         (b"biff = no\n", ("--to", ""), "--to must be an address"),
         (b"biff = no\n", ("--to", "a@b\r\nDATA"), "--to must be an address"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ from maillab.lab.pool import Labs
 from maillab.repro import plan, play, report
 from maillab.repro.plan import Plan
 from maillab.repro.play import Outcome
+from maillab.repro.reading import decoding
 from maillab.repro.report import Fate, Report
 from maillab.site import topology
 from maillab.site.versions import Version
@@ -252,18 +251,7 @@ def _text(files: list[str]) -> str:
             raw = sys.stdin.buffer.read()
         else:
             raw = _content(name)
-        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            # Windows' editors save text so.
-            with contextlib.suppress(UnicodeDecodeError):
-                raw = raw.decode("utf-16").encode()
-        if b"\0" in raw:
-            raise BadInput(f"{name}: not text (byte {raw.index(0)} is NUL)")
-        try:
-            parts.append(raw.decode())
-        except UnicodeDecodeError as error:
-            raise BadInput(
-                f"{name}: not UTF-8 (byte {error.start}); save the file as UTF-8"
-            ) from error
+        parts.append(decoding.decoded(raw, name))
     return "\n\n".join(parts)
 
 
