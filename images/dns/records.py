@@ -18,6 +18,7 @@ import dns.rdtypes.ANY.SOA
 import dns.zone
 
 import running
+import signing
 import snapshot
 from operations import setting
 from zones import ZONES
@@ -35,9 +36,12 @@ def file_of(origin: dns.name.Name) -> Path:
     return ZONES / ("root.zone" if text == "." else f"{text}zone")
 
 
-def zone_of(name: dns.name.Name) -> dns.name.Name:
-    """Return the zone that has a name: the longest that the lab has."""
-    origin = name
+def zone_of(name: dns.name.Name, kind: str = "") -> dns.name.Name:
+    """Return the zone that has a name's records: the longest that the lab has.
+
+    A DS record belongs to the zone above.
+    """
+    origin = name.parent() if kind.upper() == "DS" else name
     while not file_of(origin).exists():
         origin = origin.parent()
     return origin
@@ -69,9 +73,11 @@ async def publish(name: str, kind: str, rdata: List[str]) -> Dict[str, Any]:
     ``rdata`` is as in a zone file, one text for each record; none removes them.
     """
     owner = dns.name.from_text(name)
-    origin = zone_of(owner)
+    origin = zone_of(owner, kind)
     file = file_of(origin)
     file.write_text(changed(file.read_text(), origin, owner, rdata, kind))
+    if signer := signing.signer_of(origin.to_text()):
+        signing.sign(signer, file)
     await reload([origin])
     return {}
 
@@ -108,12 +114,13 @@ async def undo() -> None:
     old = {
         path: kept.content
         for path, kept in snapshot.baseline().items()
-        if Path(path).parent == ZONES and path.endswith("zone")
+        if Path(path).parent == ZONES
     }
     wrong = [path for path, content in old.items() if Path(path).read_bytes() != content]
     for path in wrong:
         Path(path).write_bytes(old[path])
-    names = (Path(path).name.removesuffix("zone") for path in wrong)
+    files = {Path(path).name.removesuffix(signing.SUFFIX) for path in wrong}
+    names = sorted(file.removesuffix("zone") for file in files)
     origins = [dns.name.from_text("." if name == "root." else name) for name in names]
     if origins:
         await reload(origins)

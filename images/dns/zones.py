@@ -6,7 +6,8 @@ with a PTR record of their own. The root zone is empty, so that every other name
 NXDOMAIN.
 
 A section may name a file of records that another container makes at its start, such as a key:
-``$INCLUDE /etc/nsd/published/FILE``. The zones wait for it.
+``$INCLUDE /etc/nsd/published/FILE``. The zones wait for it. A section with ``$SIGN`` is signed,
+see signing.py; then the root zone delegates every other zone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+
+import signing
 
 SOURCE = Path("/etc/nsd/lab.zone")
 ZONES = Path("/etc/nsd/zones")
@@ -66,13 +69,46 @@ def wait_for_included(text: str) -> None:
             time.sleep(LOOK_AGAIN_S)
 
 
+def included(text: str) -> str:
+    """Return a zone's text with the files that it includes: ldns-signzone(1) reads no others."""
+    return INCLUDE.sub(lambda found: Path(found[1]).read_text(), text)
+
+
+def parent_of(origin: str, zones: dict[str, str]) -> str:
+    """Return the closest zone above another one; the root is above all."""
+    above = origin.partition(".")[2]
+    while above and above not in zones:
+        above = above.partition(".")[2]
+    return above or "."
+
+
+def delegated(zones: dict[str, str], ds: dict[str, str]) -> dict[str, str]:
+    """Return the zones, each with delegations to those right below it; ``ds`` by origin."""
+    everything = dict(zones)
+    for origin in zones:
+        if origin != ".":
+            everything[parent_of(origin, zones)] += f"{origin} NS ns.lab.\n{ds.get(origin, '')}"
+    return everything
+
+
 def main() -> None:
     """Write the zone files and nsd.conf."""
     source = SOURCE.read_text()
+    both = {origin: signing.asked(text) for origin, text in sections(source).items()}
+    plans = {o: signing.options(o, words) for o, (_, words) in both.items() if words is not None}
+    signers = {origin: signing.with_key(plan) for origin, plan in plans.items()}
+    if "." in signers:
+        # The resolvers of the lab wait for it.
+        new = signing.ANCHOR.with_suffix(".new")
+        new.write_text(signers["."].ds)
+        new.rename(signing.ANCHOR)
     wait_for_included(source)
-    zones = with_reverse(sections(source))
+    zones = with_reverse({origin: text for origin, (text, _) in both.items()})
     zones.setdefault(".", "")
     zones.setdefault("lab.", "ns A 127.0.0.1\n")
+    if signers:
+        zones = {origin: included(text) for origin, text in zones.items()}
+        zones = delegated(zones, {origin: signer.ds for origin, signer in signers.items()})
     ZONES.mkdir(exist_ok=True)
     conf = 'server:\n  ip-address: 0.0.0.0\n  username: ""\n  zonesdir: "/etc/nsd/zones"\n'
     conf += '  pidfile: ""\n  database: ""\n  server-count: 1\n  rrl-ratelimit: 0\n'
@@ -80,9 +116,14 @@ def main() -> None:
     for origin, text in zones.items():
         file = "root.zone" if origin == "." else f"{origin}zone"
         (ZONES / file).write_text(f"$ORIGIN {origin}\n{HEAD}{text}")
+        if origin in signers:
+            file = signing.sign(signers[origin], ZONES / file).name
         conf += f'zone:\n  name: "{origin}"\n  zonefile: "{file}"\n'
     Path("/etc/nsd/nsd.conf").write_text(conf)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except signing.DoesNotSign as error:
+        raise SystemExit(f"{SOURCE}: a zone does not sign: {error}") from error

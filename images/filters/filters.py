@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -23,7 +24,7 @@ snapshot.UNWATCHED.update(part.database for part in parts.PARTS.values() if part
 # The filters that the topology starts, in alphabetical order.
 _topologys: List[str] = []
 # Operations that do not change a filter.
-_QUIET = {"filter_pids", "flush_log", "ready", "restore", "digest", "read"}
+_QUIET = {"filter_pids", "flush_log", "forget_names", "ready", "restore", "digest", "read"}
 
 
 async def ask(op: str, **arguments: Any) -> Dict[str, Any]:
@@ -71,6 +72,16 @@ async def filter_restart(name: str) -> Dict[str, Any]:
     if name in (await ask("look"))["running"]:
         await ask("stop", names=[name])
         await ask("start", names=[name])
+    return {}
+
+
+@operation()
+async def forget_names() -> Dict[str, Any]:
+    """Restart what keeps answers of name servers, so that it asks for each again."""
+    for name in (await ask("look"))["running"]:
+        if parts.PARTS[name].caches_names:
+            await ask("stop", names=[name], for_good=True)
+            await ask("start", names=[name])
     return {}
 
 
@@ -125,11 +136,16 @@ async def filter_configure(name: str, settings: Dict[str, str]) -> Dict[str, Any
 
 
 def configured(text: str, settings: Dict[str, str]) -> str:
-    """Return a configuration with these values; it has "Name value" or "name = value" lines."""
+    """Return a configuration with these values.
+
+    It has "Name value", "name = value", "name=value" or "name: value" lines.
+    """
     separator = " "
     for line in text.splitlines():
         if line[:1].isalpha():
-            separator = " = " if " = " in line else "=" if "=" in line.split()[0] else " "
+            word = line.split()[0]
+            separator = " = " if " = " in line else "=" if "=" in word else " "
+            separator = ": " if word.endswith(":") else separator
             break
     lines = [line for line in text.splitlines() if _name(line) not in settings]
     lines += [f"{name}{separator}{value}" for name, value in settings.items()]
@@ -137,7 +153,7 @@ def configured(text: str, settings: Dict[str, str]) -> str:
 
 
 def _name(line: str) -> str:
-    return line.replace("=", " ").split()[0] if line[:1].isalpha() else ""
+    return re.split(r"[\s=]|:(?:\s|$)", line)[0] if line[:1].isalpha() else ""
 
 
 @operation()

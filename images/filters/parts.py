@@ -1,4 +1,7 @@
-"""The filters of this image: how each starts, its configuration, and where it listens."""
+"""The filters of both images: how each starts, its configuration, and where it listens.
+
+Those that speak to Postfix about mail are in images/filters, those about names in images/resolver.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,17 @@ class Part:
     database: str = ""
     # It keeps facts about earlier messages or names: a reset restarts it if it was used.
     remembers: bool = False
+    # It keeps the answers of name servers until their time to live is over.
+    caches_names: bool = False
 
 
 _MILTER = r"(?m)^Socket\s+(?:inet6?:(?P<port>\d+)(?:@\S+)?|(?:local|unix):(?P<path>\S+))"
+
+# The daemon trusts the lab's authority, as it does public ones elsewhere.
+_MTA_STS = """\
+export SSL_CERT_FILE=/etc/ssl/maillab-authority/authority.pem
+exec mta-sts-daemon -c /etc/mta-sts-daemon.yml
+"""
 
 _POSTSRSD = """\
 [ -e /etc/postsrsd.secret ] || openssl rand -base64 18 >/etc/postsrsd.secret
@@ -50,8 +61,22 @@ PARTS = {
     "opendmarc": Part(
         ("opendmarc", "-f", "-c", "/etc/opendmarc.conf"), "/etc/opendmarc.conf", _MILTER
     ),
+    "mta-sts-resolver": Part(
+        ("sh", "-c", _MTA_STS),
+        "/etc/mta-sts-daemon.yml",
+        r"(?m)^(?:port: (?P<port>\d+)|path: (?P<path>\S+))",
+        ports=(8461,),
+        database="/var/lib/mta-sts",
+        remembers=True,
+    ),
     # A program of the user's.
     "own": Part(("/etc/own/filter",), "/etc/own/filter.conf", _MILTER, remembers=True),
+    # A web server for MTA-STS policies.
+    "policyhost": Part(
+        ("python3", "/opt/maillab/policyhost.py"),
+        "/etc/policyhost.conf",
+        r"(?m)^Port (?P<port>\d+)",
+    ),
     "policyd-spf": Part(
         ("python3", "/opt/maillab/policyserver.py"),
         "/etc/postfix-policyd-spf-python/policyd-spf.conf",
@@ -81,6 +106,14 @@ PARTS = {
         r"(?m)^bind_socket = \"(?:127\.0\.0\.1:(?P<port>\d+)|(?P<path>/[^\s\"]+))",
         database="/var/lib/rspamd",
         remembers=True,
+    ),
+    "unbound": Part(
+        ("unbound", "-d", "-p", "-c", "/etc/unbound/unbound.conf"),
+        "/etc/unbound/unbound.conf",
+        r"(?m)^ *port: (?P<port>\d+)",
+        ports=(53,),
+        remembers=True,
+        caches_names=True,
     ),
 }
 

@@ -2,10 +2,11 @@
 #
 #   sh certify.sh             writes this host's certificate: /etc/ssl/maillab/NAME.pem
 #   sh certify.sh authority   prints the authority
-#   sh certify.sh issue NAME  prints a certificate for a name; the authority is standard input
+#   sh certify.sh issue NAME… prints a certificate for names; the authority is standard input
 #
 # Each is PEM, the private key first. The hosts of a topology may share the authority's folder
 # as a volume: the first that needs the authority makes it, and all trust authority.pem there.
+# DAYS is how long a certificate is valid.
 set -eu
 folder=/etc/ssl/maillab-authority
 work=$(mktemp -d)
@@ -38,19 +39,23 @@ authority() {
 
 issue() {
   cat >"$work/issuer"
+  names=$(printf ',DNS:%s' "$@")
   new_key "$work/key"
   ssl req -new -key "$work/key" -subj "/CN=$1" -out "$work/request"
-  printf '%s\n' "subjectAltName=DNS:$1" basicConstraints=critical,CA:FALSE \
+  printf '%s\n' "subjectAltName=${names#,}" basicConstraints=critical,CA:FALSE \
     subjectKeyIdentifier=hash authorityKeyIdentifier=keyid >"$work/extensions"
   ssl x509 -req -in "$work/request" -CA "$work/issuer" -CAkey "$work/issuer" \
-    -CAserial "$work/serial" -CAcreateserial -days 3650 -extfile "$work/extensions" \
+    -CAserial "$work/serial" -CAcreateserial -days "${DAYS:-3650}" -extfile "$work/extensions" \
     -out "$work/certificate"
   cat "$work/key" "$work/certificate"
 }
 
 case ${1:-} in
   authority) authority ;;
-  issue) issue "$2" ;;
+  issue)
+    shift
+    issue "$@"
+    ;;
   *)
     name=$(cat /etc/hostname)
     mkdir -p "$folder" /etc/ssl/maillab

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
@@ -74,6 +74,8 @@ class Host:
         self.scenario = scenario
         # The channels into the lab's name servers, by address.
         self.name_servers: Mapping[str, Channel] = {}
+        # The channels into the containers with resolvers, of all hosts.
+        self.resolvers: Sequence[Channel] = ()
         # The channel into the container with the host's filters, if there is one.
         self.filters: Channel | None = None
         # The kernel's values before ``sysctl``, for the reset.
@@ -221,13 +223,20 @@ class Host:
         """Replace a name's DNS records of one type, as the administrator of its domain does.
 
         A TXT record's data is its text, of any length; other data is as in a zone file. Without
-        data the name has no such record. Lasts until the reset.
+        data the name has no such record. A signed zone is signed again, and resolvers in the lab
+        forget the old answers, as after their time to live. Lasts until the reset.
         """
         if kind.upper() == "TXT":
             data = tuple(_quoted(text) for text in data)
         self._advise("DNS", "\n".join(f"{name}. {kind} {text}" for text in data))
         if not isinstance(self.agent, WithheldChannel):
             self.nameserver.channel.call("publish", name=name, kind=kind, rdata=list(data))
+            self.forget_names()
+
+    def forget_names(self) -> None:
+        """Let every resolver in the lab forget its answers, as after their time to live."""
+        for resolver in self.resolvers:
+            resolver.call("forget_names")
 
     @contextlib.contextmanager
     def faulty(self, fault: Fault) -> Iterator[None]:

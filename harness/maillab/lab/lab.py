@@ -101,6 +101,7 @@ class Lab:
         for host in self.hosts.values():
             host.name_servers = name_servers
             host.filters = self._others.get(site.filters.get(host.name, ""))
+            host.resolvers = [self._others[name] for name in site.resolvers if name in self._others]
         self._opening: list[threading.Thread] = []
         self.clock = Clock(lambda: self.servers)
         self.authority = Authority(lambda: self.postfix_hosts)

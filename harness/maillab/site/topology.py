@@ -80,6 +80,8 @@ class Topology:
     others: tuple[str, ...] = ()
     # Those of them that run filters beside a mail host, by the host's name.
     filters: Mapping[str, str] = field(default_factory=dict)
+    # Those of them that may run a resolver beside a mail host.
+    resolvers: tuple[str, ...] = ()
     # Those of them that are name servers, with the last numbers of their addresses.
     name_servers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -176,8 +178,17 @@ def parse(text: str, path: Path) -> Topology:
         if _has_filters(services[service])
         and services[service].get("network_mode") == f"service:{role.agent_service}"
     }
+    resolvers = tuple(name for name in others if _has_image(services[name], "RESOLVER"))
     return Topology(
-        path.stem, path.resolve(), header, roles, own_images, others, filters, name_servers
+        path.stem,
+        path.resolve(),
+        header,
+        roles,
+        own_images,
+        others,
+        filters,
+        resolvers,
+        name_servers,
     )
 
 
@@ -197,14 +208,22 @@ def _is_dns(entry: Mapping[str, Any]) -> bool:
 
 
 def _has_filters(entry: Mapping[str, Any]) -> bool:
-    """Return True if a service runs filters (images/filters)."""
-    return "FILTERS_IMAGE" in str(entry.get("image"))
+    """Return True if a service runs filters (images/filters, images/resolver)."""
+    return _has_image(entry, "FILTERS") or _has_image(entry, "RESOLVER")
+
+
+def _has_image(entry: Mapping[str, Any], kind: str) -> bool:
+    """Return True if a service names an image of this kind."""
+    return f"{kind}_IMAGE" in str(entry.get("image"))
 
 
 def _numbers(service: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the last numbers of a service's addresses in the lab's /24."""
     found = [match for text in _addresses(service) if (match := _ADDRESS.fullmatch(text))]
-    return tuple(int(match[1]) for match in found)
+    settings = service.get("environment")
+    further = str(settings.get("ADDRESSES", "")) if isinstance(settings, dict) else ""
+    numbers = [int(match[1]) for match in (*found, *_ADDRESS.finditer(further))]
+    return tuple(numbers)
 
 
 def _addresses(service: Mapping[str, Any]) -> list[str]:

@@ -109,6 +109,13 @@ def test_a_host_on_two_networks_has_two_addresses() -> None:
     assert firewall.addresses(NET_DEFAULT) == ["198.18.0.10", "198.18.0.130"]
 
 
+def test_a_host_may_have_further_addresses_in_a_network() -> None:
+    """Its agent adds those in ADDRESSES; the network's own comes first."""
+    zoo = topology.load("secure-transport").role("zoo")
+
+    assert zoo.host_numbers == (30, 31, 32, 33, 34, 35)
+
+
 def test_an_agent_alone_is_a_client_without_postfix() -> None:
     """It is a host of the lab, but no mail host."""
     site = topology.load("standalone")
