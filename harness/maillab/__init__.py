@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Accepted,
         Active,
         Admin,
+        CertificateRefused,
         Complaint,
         Connected,
         Delivery,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         Rejected,
         Removed,
         Started,
+        TlsSession,
     )
     from maillab.scenario.state import Mail
 
@@ -79,9 +81,9 @@ _NAMES = {
     ),
     "maillab.mail.history": ("Stored",),
     "maillab.mail.maillog": (
-        *("Accepted", "Active", "Admin", "Complaint", "Connected", "Delivery", "Disconnected"),
-        *("Event", "Expired", "HopFailed", "Notified", "PickedUp", "Rejected", "Removed"),
-        "Started",
+        *("Accepted", "Active", "Admin", "CertificateRefused", "Complaint", "Connected"),
+        *("Delivery", "Disconnected", "Event", "Expired", "HopFailed", "Notified", "PickedUp"),
+        *("Rejected", "Removed", "Started", "TlsSession"),
     ),
     "maillab.scenario.state": ("Mail",),
 }
@@ -94,6 +96,7 @@ __all__ = [
     "Active",
     "Admin",
     "BadInput",
+    "CertificateRefused",
     "Complaint",
     "Connected",
     "Datagrams",
@@ -132,6 +135,7 @@ __all__ = [
     "Session",
     "Started",
     "Stored",
+    "TlsSession",
     "UnknownName",
     "VacationSent",
     "Void",

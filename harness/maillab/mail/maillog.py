@@ -296,6 +296,47 @@ class HopFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSession(Event):
+    """smtp, smtpd: a TLS session (smtp_tls_loglevel, smtpd_tls_loglevel).
+
+    ``trust`` is Anonymous, Untrusted, Trusted (the certificate is from an authority) or
+    Verified (it is the peer's: by TLSA records, a fingerprint or its name). ``direction`` is
+    "to" or "from" the peer; ``sni`` the name that a client asked for.
+    """
+
+    PATTERN = (
+        r"(?P<trust>Anonymous|Untrusted|Trusted|Verified) TLS connection "
+        r"(?P<how>established|reused) (?P<direction>to|from) "
+        r"(?P<peer_name>[^\s\[]*+)\[(?P<peer_address>[^\]]*+)\](?::(?P<peer_port>\d{1,5}))?"
+        r"(?: to (?P<sni>[^\s:]++))?: (?P<protocol>\S++) with cipher (?P<cipher>\S++).*"
+    )
+    trust: str
+    how: str
+    direction: str
+    peer_name: str
+    peer_address: str
+    peer_port: int
+    sni: str
+    protocol: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRefused(Event):
+    """smtp: the certificate of a server, or a client's, did not verify; ``reason`` as logged."""
+
+    PATTERN = (
+        r"(?:server )?certificate verification failed for "
+        r"(?P<peer_name>[^\s\[]*+)\[(?P<peer_address>[^\]]*+)\](?::(?P<peer_port>\d{1,5}))?: "
+        r"(?P<reason>.*)"
+    )
+    peer_name: str
+    peer_address: str
+    peer_port: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Event):
     """master: the mail system is up. Also Sendmail, with its tasks as ``configuration``."""
 
@@ -364,13 +405,15 @@ def _rules(*kinds: type[Event]) -> _Rules:
 # The first match wins. The most frequent patterns are first.
 _OF_ANY = _rules(Delivery, Active, Accepted, MessageId, Connected, Disconnected, PickedUp)
 _OF_ANY += _rules(
-    Notified, Expired, Rejected, HopFailed, Discarded, Held, Started, Reloaded, Stopped
+    Notified, Expired, Rejected, HopFailed, TlsSession, CertificateRefused, Discarded, Held
 )
+_OF_ANY += _rules(Started, Reloaded, Stopped)
 _OF_PROGRAM = dict.fromkeys(("qmgr", "cleanup"), _rules(Removed))
 _OF_PROGRAM |= {"postsuper": _rules(Admin, Administered), "maillab": _rules(Sentinel)}
 _DRIFT = re.compile(ClockDrift.PATTERN, _FLAGS)
 _NUMBERS: dict[str, type[int | float]] = {"delay": float}
-_NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "count", "signal", "relay_port"), int)
+_NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "count", "signal"), int)
+_NUMBERS |= dict.fromkeys(("relay_port", "peer_port"), int)
 
 
 def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:

@@ -46,6 +46,34 @@ EXAMPLES: dict[str, tuple[str, dict[str, object]]] = {
         "Accepted",
         {"sasl_method": "PLAIN", "sasl_username": "joe"},
     ),
+    "smtp[1]: Verified TLS connection established to mx.example.org[198.18.0.2]:25: TLSv1.3 with "
+    "cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange x25519": (
+        "TlsSession",
+        {
+            "trust": "Verified",
+            "direction": "to",
+            "peer_name": "mx.example.org",
+            "peer_address": "198.18.0.2",
+            "peer_port": 25,
+            "protocol": "TLSv1.3",
+            "cipher": "TLS_AES_256_GCM_SHA384",
+        },
+    ),
+    "smtpd[1]: Anonymous TLS connection established from unknown[198.18.0.2] to mx.example.org: "
+    "TLSv1.2 with cipher ECDHE-ECDSA-AES256-SHA (256/256 bits)": (
+        "TlsSession",
+        {"trust": "Anonymous", "direction": "from", "sni": "mx.example.org", "peer_port": 0},
+    ),
+    "smtp[1]: server certificate verification failed for mx.example.org[198.18.0.2]:25: "
+    "num=62:hostname mismatch": (
+        "CertificateRefused",
+        {"peer_name": "mx.example.org", "peer_port": 25, "reason": "num=62:hostname mismatch"},
+    ),
+    "smtp[1]: certificate verification failed for mx.example.org[198.18.0.2]:25: "
+    "self-signed certificate": (
+        "CertificateRefused",
+        {"peer_name": "mx.example.org", "reason": "self-signed certificate"},
+    ),
     "pickup[1]: 1A2B3C4D5: uid=1000 from=<joe>": (
         "PickedUp",
         {"uid": 1000, "sender": "joe", "orig_id": ""},
