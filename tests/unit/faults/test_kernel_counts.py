@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from maillab.engine.channel import Channel
 from maillab.faults import counters
 from maillab.faults.disk import strace
+from maillab.scenario.state import Witness
 
 LISTED = {
     "nftables": [
@@ -63,3 +66,34 @@ def test_lines_of_strace_are_counted(version: str, line: str, error: str, count:
 
     assert strace.tampered(traces, "fsync", error=error) == count
     assert strace.tampered("strace -- version 6.5\n", "fsync", error=error) == 0
+
+
+class Traced(Channel):
+    """A channel into a host whose trace is there until the injection stops."""
+
+    def __init__(self) -> None:
+        super().__init__("", "mail")
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Answer as the program inside does."""
+        self.requests.append((op, arguments))
+        stopped = any(op == "inject_stop" for op, _ in self.requests)
+        trace = "" if stopped else "fsync(12) = -1 EIO (Input/output error) (INJECTED)\n"
+        return {"injection": 7, "stdout": f"strace -- version 6.5\n{trace}"}
+
+
+def test_an_injection_is_counted_and_stopped_when_its_block_fails() -> None:
+    """The trace is read first: the end of the injection removes it."""
+    channel, witness = Traced(), Witness("SyscallFails", "mail", "calls")
+    what = {"daemon": "cleanup", "call": "fsync", "action": "error=EIO:when=1"}
+
+    with (
+        pytest.raises(ZeroDivisionError),
+        strace.injected(channel, witness, once=True, error="EIO", **what),
+    ):
+        _ = 1 / 0
+
+    assert witness.count == 1
+    assert channel.requests[0] == ("inject_start", what | {"once": True})
+    assert channel.requests[-1] == ("inject_stop", {"injection": 7})

@@ -45,14 +45,6 @@ class SlowFsync:
         """Slow the daemon down for the block."""
         channel = mail_host(host, self).channel
         witness = Witness(repr(self), host.name, "fsync calls that strace delayed")
-        number = channel.call(
-            "inject_start",
-            daemon=self.daemon, call="fsync", once=False,
-            action=f"delay_exit={round(self.delay_s * 1e6)}",
-        )["injection"]  # fmt: skip
-        try:
+        action = f"delay_exit={round(self.delay_s * 1e6)}"
+        with strace.injected(channel, witness, daemon=self.daemon, call="fsync", action=action):
             yield witness
-        finally:
-            traces = strace.lines(channel)
-            channel.call("inject_stop", injection=number)
-            witness.count = strace.tampered(traces, "fsync")

@@ -57,14 +57,9 @@ class SyscallFails:
         """Tamper with the daemon for the block."""
         channel = mail_host(host, self).channel
         witness = Witness(repr(self), host.name, "calls that strace tampered with")
-        number = channel.call(
-            "inject_start",
-            daemon=self.daemon, call=self.call, once=not self.again,
+        with strace.injected(
+            channel, witness, daemon=self.daemon, call=self.call, once=not self.again,
             action=f"error={self.error}:when={self.nth}{'+' if self.again else ''}",
-        )["injection"]  # fmt: skip
-        try:
+            error=self.error,
+        ):  # fmt: skip
             yield witness
-        finally:
-            traces = strace.lines(channel)
-            channel.call("inject_stop", injection=number)
-            witness.count = strace.tampered(traces, self.call, error=self.error)
