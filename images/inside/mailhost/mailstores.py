@@ -22,6 +22,7 @@ from remembered import Remembered, text_of
 
 # Scenarios use the second for mailboxes that belong to no user.
 SPOOLS = (Path("/var/mail"), Path("/var/vmail"))
+PASSWD = Path("/etc/passwd")
 ALIASES = (Path("/etc/aliases"), Path("/etc/mail/aliases"))
 DOVECOT = Path("/etc/dovecot")
 LOGS = Path("/var/log")
@@ -85,10 +86,16 @@ def roots() -> Iterator[Root]:
 
 def _homes() -> Iterator[Root]:
     """Yield the home directories of root and of users, without those of daemons."""
+    yield from _users.about(PASSWD)
+
+
+def _roots_of_users(_: Path) -> List[Root]:
+    found = []
     for user in pwd.getpwall():
         person = FIRST_USER <= user.pw_uid != NOBODY
         if (person or user.pw_uid == 0) and user.pw_dir.strip("/"):
-            yield Root(Path(user.pw_dir), user.pw_name)
+            found.append(Root(Path(user.pw_dir), user.pw_name))
+    return found
 
 
 def find(wanted: Iterable[Root]) -> Iterator[Mailbox]:
@@ -161,6 +168,8 @@ def _names(folder: Path) -> List[str]:
 
 _is_mbox = Remembered(_begins_as_mbox)
 _listing = Remembered(_names)
+# getpwall(3) takes longer than the rest of a search.
+_users = Remembered(_roots_of_users)
 
 
 def _messages(maildir: Path) -> Iterator[Path]:

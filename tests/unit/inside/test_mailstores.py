@@ -50,6 +50,8 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     monkeypatch.setattr(mailstores, "SPOOLS", ())
     monkeypatch.setattr(mailstores, "ALIASES", (tmp_path / "etc/aliases",))
     monkeypatch.setattr(mailstores, "DOVECOT", tmp_path / "etc/dovecot")
+    disk.write("etc/passwd", "")
+    monkeypatch.setattr(mailstores, "PASSWD", tmp_path / "etc/passwd")
     monkeypatch.setattr("pwd.getpwall", lambda: disk.users)
     monkeypatch.setattr(configuration, "settings", lambda: disk.settings)
     return disk
@@ -116,6 +118,20 @@ def test_a_home_below_a_store_is_its_users(disk: Disk) -> None:
     disk.write("home/alice/.mail")
     disk.write("home/bob/Mailbox")
     assert [owner for owner, _, _ in disk.found()] == ["alice", "bob"]
+
+
+def test_a_user_who_was_added_after_the_first_search_has_a_home(disk: Disk) -> None:
+    """The users are remembered only until /etc/passwd changes."""
+    passwd = disk.root / "etc/passwd"
+    disk.write("home/bob/Mailbox")
+    assert disk.found() == []
+
+    disk.users.append(
+        SimpleNamespace(pw_name="bob", pw_uid=1001, pw_dir=str(disk.root / "home/bob"))
+    )
+    passwd.write_text("bob:x:1001:1001::/home/bob:/bin/sh\n")
+
+    assert [owner for owner, _, _ in disk.found()] == ["bob"]
 
 
 def test_an_alias_and_a_forward_file_name_files(disk: Disk) -> None:
