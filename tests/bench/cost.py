@@ -3,8 +3,8 @@
 The whole is the machine's (/proc/stat), so run it on an idle machine. The parts are the run's
 own: the containers of its labs, with the shims and the mounts that serve them. A container's
 control group ends with it, so a thread reads all of them several times a second and keeps the
-last value; what passes between that and the end is in ``REST``, as is the kernel's own work.
-The thread's own time is in no figure.
+last value; what passes between that and the end is in ``REST``, as are the kernel's own work and
+runc(8), which starts each container. The thread's own time is in no figure.
 """
 
 from __future__ import annotations
@@ -225,7 +225,8 @@ class Meter:
             return None
 
         def read(fields: list[str]) -> None:
-            self._note(process, SHIMS, fields, _OWN_AND_CHILDREN)
+            # Not its children's time: they are the container's commands, which its group has.
+            self._note(process, SHIMS, fields, _OWN)
             with contextlib.suppress(OSError):
                 self._keep((container, process), found.part, usage_s(found.usage))
 
