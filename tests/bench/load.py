@@ -8,6 +8,9 @@ rate. The first run of each starts the server's processes and does not count; af
 two take turns in going first. smtpbench (PyPI) does the same work with a thread per session.
 postal(8) does not: it sends at a rate for whole minutes until it is killed, and not a given
 number of messages.
+
+Wall times need an idle machine. The CPU time of the two senders does not: it is their containers',
+from before the program starts until its report is there.
 """
 
 from __future__ import annotations
@@ -23,12 +26,20 @@ from pathlib import Path
 
 from maillab.engine import compose
 from maillab.engine.watchdog import Watchdog
+from maillab.hosts.command import Done
 from maillab.lab import lab as labs
 from maillab.lab.lab import Lab
 from maillab.site import topology
 
 PAIRS, PAIRS_WITH_SLOW = 15, 3
 SESSIONS, MESSAGES, SIZE_BYTES = 100, 2000, 1000
+# So many that Python's start counts for little.
+CPU_PAIRS, CPU_MESSAGES = 5, 10_000
+# In nanoseconds with cgroups v1, in microseconds with v2; only ratios are used.
+CPU_TIME = (
+    "cat /sys/fs/cgroup/cpuacct/cpuacct.usage || "
+    "awk '/^usage_usec/{print $2}' /sys/fs/cgroup/cpu.stat"
+)
 # Two loads that differ only in their sessions, so that a difference is due to these.
 FEW, MANY = 100, 600
 Rate = Callable[[Lab], float]
@@ -60,6 +71,7 @@ def measure(version: str) -> Iterator[tuple[str, list[float]]]:
         running.mail.run("bash", "-c", f"{sink} {listens}")
         for name, workers in with_workers.items():
             yield f"{name}_sink", _pairs(running, workers)
+        yield "load_cpu_vs_smtp_source_sink", _cpu_times(running)
     finally:
         running.down()
         watchdog.dismiss()
@@ -82,12 +94,33 @@ def _in_turn(running: Lab, ours: Rate, theirs: Rate, pairs: int) -> list[float]:
     return ratios[1:]
 
 
-def _ours(running: Lab, workers: int) -> float:
+def _cpu_times(running: Lab) -> list[float]:
+    """Return ratios of the CPU time that the two senders take."""
+
+    def used(send: Callable[[], object], run: Callable[..., Done]) -> int:
+        def total() -> int:
+            return int(run("sh", "-c", CPU_TIME).stdout)
+
+        before = total()
+        send()
+        return total() - before
+
+    host = running.remote
+    ratios = []
+    for _ in range(CPU_PAIRS):
+        # The generator runs in the host's agent, smtp-source beside its Postfix.
+        ours = used(lambda: _ours(running, 1, CPU_MESSAGES), host.network.run)
+        theirs = used(lambda: _smtp_source(running, CPU_MESSAGES), host.run)
+        ratios.append(ours / theirs)
+    return ratios
+
+
+def _ours(running: Lab, workers: int, messages: int = MESSAGES) -> float:
     report = running.load(
         running.mail,
         running.remote,
         sessions=SESSIONS,
-        messages=MESSAGES,
+        messages=messages,
         sizes_bytes=SIZE_BYTES,
         recipients=["alice@mail.example.com"],
         workers=workers,
@@ -95,16 +128,16 @@ def _ours(running: Lab, workers: int) -> float:
     return report.rate_per_s
 
 
-def _smtp_source(running: Lab) -> float:
+def _smtp_source(running: Lab, messages: int = MESSAGES) -> float:
     began = time.perf_counter()
     running.remote.run(
         "smtp-source",
-        *("-s", str(SESSIONS), "-m", str(MESSAGES), "-l", str(SIZE_BYTES)),
+        *("-s", str(SESSIONS), "-m", str(messages), "-l", str(SIZE_BYTES)),
         *("-f", "load@remote.example.net", "-t", "alice@mail.example.com"),
         f"inet:{running.mail.address}:25",
         timeout_s=300,
     )
-    return MESSAGES / (time.perf_counter() - began)
+    return messages / (time.perf_counter() - began)
 
 
 def _beside_smtpbench(running: Lab) -> list[float]:

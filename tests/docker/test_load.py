@@ -189,6 +189,23 @@ def test_a_block_that_fails_leaves_a_report_and_no_worker(by_hand: Lab) -> None:
     assert by_hand.verdict().conserved
 
 
+def test_a_stopped_load_reports_once_and_leaves_no_worker(by_hand: Lab) -> None:
+    """Messages that were under way are recorded, and the ledger judges them."""
+    by_hand.scenario.begin()
+    load = by_hand.loading(by_hand.mail, by_hand.client, sessions=5, messages=100_000)
+    load.wait_until(acknowledged=20)
+
+    report = load.stop()
+
+    assert load.over
+    assert load.stop() is load.finish() is report
+    assert 20 <= report.acknowledged < 100_000
+    assert report.complaints[-1].startswith("ended before ")
+    assert workers(by_hand) == []
+    by_hand.drain()
+    assert by_hand.verdict().conserved
+
+
 def connections(lab: Lab, since: int) -> int:
     """Return the number of sessions that smtpd(8) has accepted."""
     return sum(isinstance(event, Connected) for event in lab.stream.since(since))

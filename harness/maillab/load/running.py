@@ -34,6 +34,14 @@ _SESSIONS_A_WORKER = 50
 _GRACE_S = 60.0
 
 
+def workers_each(cores: int, hosts: int, sessions: int) -> int:
+    """Return the number of worker processes on each of the sending hosts.
+
+    The hosts share one half of the cores, because the server runs on the other half.
+    """
+    return max(1, min(cores // (2 * hosts), sessions // hosts // _SESSIONS_A_WORKER))
+
+
 @dataclass
 class _Sender:
     """One sending host's part."""
@@ -98,7 +106,8 @@ class Loading:
         self._failure: Exception | None = None
         self._complaints: list[str] = []
         self._check_that_it_listens(clients[0])
-        self._workers = load.workers or self._usual_workers(clients)
+        cores = clients[0].agent.call("load_cores")["cores"]
+        self._workers = load.workers or workers_each(cores, len(clients), load.sessions)
         self._senders = [
             self._start(host, place, len(clients)) for place, host in enumerate(clients)
         ]
@@ -249,15 +258,9 @@ class Loading:
                 f"({greeting.text}); start its Postfix, or name another port"
             )
 
-    def _usual_workers(self, clients: Sequence[Host]) -> int:
-        """Return each client's share of half the cores, as the server runs on the same ones."""
-        cores = clients[0].agent.call("load_cores")["cores"]
-        sessions = self.load.sessions // len(clients)
-        return int(max(1, min(cores // (2 * len(clients)), sessions // _SESSIONS_A_WORKER)))
-
     def _start(self, host: Host, place: int, of: int) -> _Sender:
         load, token = self.load, uuid.uuid4().hex
-        workers = min(self._workers, load.sessions // of or 1)
+        workers = min(self._workers, load.sessions // of)
         parts = of * workers
         shares = range(place * workers, (place + 1) * workers)
         user = base64.b64encode("\0".join(("", *load.auth)).encode()).decode() if load.auth else ""

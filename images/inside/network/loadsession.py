@@ -8,6 +8,7 @@ which costs more than the system calls; tests compare the replies with those tha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from loadgen import Worker
 
 PHASES = ("connect", "greeting", "EHLO", "MAIL", "RCPT", "DATA", "end of data", "whole")
+NO_PHASES = [0.0] * len(PHASES)
 CONNECT, GREETING, EHLO, MAIL, RCPT, DATA, END, WHOLE = range(len(PHASES))
 
 SERVICE_READY, AUTHENTICATED, OK, WILL_FORWARD = 220, 235, 250, 251
@@ -57,7 +59,7 @@ class Record:
     rejections: list[tuple[str, int, str]] = field(default_factory=list)
     attempts: int = 0
     done_s: float = 0.0
-    phases: list[float] = field(default_factory=lambda: [0.0] * len(PHASES))
+    phases: list[float] = field(default_factory=NO_PHASES.copy)
 
 
 class Session:
@@ -94,7 +96,7 @@ class Session:
     def hold(self) -> None:
         """Connect, and send no message yet."""
         self.attempts += 1
-        self.phases = [0.0] * len(PHASES)
+        self.phases = NO_PHASES.copy()
         self.connect()
 
     def take(self, record: Record) -> None:
@@ -228,45 +230,40 @@ class Session:
 
     def receive(self) -> None:
         """Read what arrived, and handle each complete reply."""
-        data = self.read()
-        if not data:
+        if self.socket is None:
             return
-        self.now_s = perf_counter()
-        if self.received:
-            data = self.received + data
         try:
-            while reply := first_reply(data):
-                code, lines = reply
-                self.received = data = data[len(lines) :]
-                self.worker.replies[code] += 1
-                self.step(self, code, lines)
-                if not data:
-                    return
-                # The step may have closed the connection.
-                data = self.received
-        except ValueError as error:
-            self.broken(error)
-        else:
-            self.received = data
-
-    def read(self) -> bytes:
-        """Return what arrived, or nothing once the connection is lost."""
-        data = b""
-        try:
-            while self.socket is not None and (piece := self.socket.recv(READ_BYTES)):
-                data += piece
-                # TLS may hold more than it reported.
-                if len(piece) < READ_BYTES and not self.secure:
-                    return data
+            data = self.socket.recv(READ_BYTES)
         except NOT_NOW:
-            return data
+            return
         except OSError as error:
-            if not data:
-                self.broken(error)
-            return data
+            self.broken(error)
+            return
         if not data:
             self.broken(ConnectionResetError("the server closed the connection"))
-        return data
+            return
+        # TLS may hold more than it reported.
+        if len(data) == READ_BYTES or self.secure:
+            data += self.read_rest()
+        self.now_s = perf_counter()
+        self.received += data
+        try:
+            while self.received and (reply := first_reply(self.received)):
+                code, lines = reply
+                self.received = self.received[len(lines) :]
+                self.worker.replies[code] += 1
+                # The step may close the connection, and with it drop what was received.
+                self.step(self, code, lines)
+        except ValueError as error:
+            self.broken(error)
+
+    def read_rest(self) -> bytes:
+        """Return what arrived beside a first piece; an error is met again by the next read."""
+        pieces = []
+        with contextlib.suppress(OSError):
+            while self.socket is not None and (piece := self.socket.recv(READ_BYTES)):
+                pieces.append(piece)
+        return b"".join(pieces)
 
     # The replies.
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 # A complete reply is a few kB at most, also to EHLO.
 REPLY_BYTES_MAX = 32 * 1024
+REPLIES_KEPT = 256
 _REPLY = re.compile(rb"(?:[0-9]{3}-[^\n]*\n)*([0-9]{3})(?!-)[^\n]*\n")
 _LINE = re.compile(rb"[0-9]{3}")
 _TEXT_AT = 4
 
 
+# A server gives the same few replies again and again.
+@functools.lru_cache(maxsize=REPLIES_KEPT)
 def first_reply(received: bytes) -> tuple[int, bytes] | None:
     """Return the code and the lines of the first reply; None if it is not complete.
 
