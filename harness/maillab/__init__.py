@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from maillab.hosts import imap, pop3, sasl, uucp
     from maillab.hosts.datagrams import Datagrams
     from maillab.hosts.dovecot import DovecotHost
+    from maillab.hosts.front import FrontHost
     from maillab.hosts.host import Fault, Host
     from maillab.hosts.mailserver import UNDER_WAY, MailServer, QueueEntry
     from maillab.hosts.postfix import MailHost, PostfixHost
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
         PasswordRefused,
         VacationSent,
     )
+    from maillab.mail.haproxylog import HandedOver, ServerChecked
     from maillab.mail.history import Stored
     from maillab.mail.maillog import (
         Accepted,
         Active,
         Admin,
+        Blocklisted,
         CertificateRefused,
         Complaint,
         Connected,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
         PickedUp,
         Rejected,
         Removed,
+        Screened,
         Started,
         TlsSession,
     )
@@ -66,6 +70,7 @@ _NAMES = {
     "maillab.errors": ("BadInput", "MaillabError", "NotConserved", "UnknownName", "Void"),
     "maillab.hosts.datagrams": ("Datagrams",),
     "maillab.hosts.dovecot": ("DovecotHost",),
+    "maillab.hosts.front": ("FrontHost",),
     "maillab.hosts.host": ("Fault", "Host"),
     "maillab.hosts.mailserver": ("UNDER_WAY", "MailServer", "QueueEntry"),
     "maillab.hosts.postfix": ("MailHost", "PostfixHost"),
@@ -79,11 +84,12 @@ _NAMES = {
         *("LoggedIn", "LoginRefused", "MailDiscarded", "MailRedirected"),
         *("MailReturned", "MailSaved", "PasswordRefused", "VacationSent"),
     ),
+    "maillab.mail.haproxylog": ("HandedOver", "ServerChecked"),
     "maillab.mail.history": ("Stored",),
     "maillab.mail.maillog": (
-        *("Accepted", "Active", "Admin", "CertificateRefused", "Complaint", "Connected"),
-        *("Delivery", "Disconnected", "Event", "Expired", "HopFailed", "Notified", "PickedUp"),
-        *("Rejected", "Removed", "Started", "TlsSession"),
+        *("Accepted", "Active", "Admin", "Blocklisted", "CertificateRefused", "Complaint"),
+        *("Connected", "Delivery", "Disconnected", "Event", "Expired", "HopFailed", "Notified"),
+        *("PickedUp", "Rejected", "Removed", "Screened", "Started", "TlsSession"),
     ),
     "maillab.scenario.state": ("Mail",),
 }
@@ -96,6 +102,7 @@ __all__ = [
     "Active",
     "Admin",
     "BadInput",
+    "Blocklisted",
     "CertificateRefused",
     "Complaint",
     "Connected",
@@ -106,6 +113,8 @@ __all__ = [
     "Event",
     "Expired",
     "Fault",
+    "FrontHost",
+    "HandedOver",
     "HopFailed",
     "Host",
     "Lab",
@@ -130,7 +139,9 @@ __all__ = [
     "Removed",
     "Reply",
     "Report",
+    "Screened",
     "SendmailHost",
+    "ServerChecked",
     "ServerHost",
     "Session",
     "Started",

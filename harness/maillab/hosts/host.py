@@ -68,6 +68,8 @@ class Host:
 
     def __init__(self, role: Role, net: str, agent: Channel, scenario: ScenarioState) -> None:
         self.name = role.name
+        # The host whose mail server answers at this host's address.
+        self.mail_name = role.name
         self.fqdn = role.fqdn
         self.addresses = role.addresses(net)
         self.agent = agent

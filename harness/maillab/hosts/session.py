@@ -46,6 +46,7 @@ class Party(Protocol):
     """The parts of a host that a session needs."""
 
     name: str
+    mail_name: str
     fqdn: str
     agent: Channel
     scenario: ScenarioState
@@ -236,7 +237,7 @@ class Session:
                 probe=probe,
                 host=self._client.scenario.host_at(server)
                 if isinstance(server, str)
-                else server.name,
+                else server.mail_name,
                 via="smtp",
                 accepted=tuple(self._transaction.accepted) if outcome != "refused" else (),
                 outcome=outcome,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from maillab.engine.channel import LATER, Channel
 from maillab.engine.starts import Starts
 from maillab.hosts.dovecot import DovecotHost
+from maillab.hosts.front import FrontHost
 from maillab.hosts.host import Host
 from maillab.hosts.postfix import PostfixHost
 from maillab.hosts.sendmail import SendmailHost
@@ -41,6 +42,7 @@ _FILTER_PROGRAMS = ("filters",)
 _POSTFIX_PROGRAMS = ("machine", "processes", "disk")
 _SENDMAIL_PROGRAMS = ("sendmailhost",)
 _DOVECOT_PROGRAMS = ("dovecothost",)
+_FRONT_PROGRAMS = ("fronthost",)
 
 
 def hosts(
@@ -69,6 +71,8 @@ def _kind(role: Role) -> tuple[type[ServerHost], tuple[str, ...]]:
         return SendmailHost, _SENDMAIL_PROGRAMS
     if role.has_dovecot:
         return DovecotHost, _DOVECOT_PROGRAMS
+    if role.has_front:
+        return FrontHost, _FRONT_PROGRAMS
     return PostfixHost, _POSTFIX_PROGRAMS
 
 

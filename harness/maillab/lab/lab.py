@@ -26,7 +26,7 @@ from maillab.lab.lookups import Lookup, lookups
 from maillab.load.plan import Load
 from maillab.load.report import Report
 from maillab.load.running import Loading
-from maillab.mail import dovecotlog, ledger, logsearch
+from maillab.mail import haproxylog, ledger, logsearch
 from maillab.mail.dovecotlog import NotStarted
 from maillab.mail.history import History
 from maillab.mail.maillog import Event, Started
@@ -85,6 +85,12 @@ class Lab:
             if role.has_postfix or role.has_dovecot
             for address in role.addresses(project.net)
         }
+        # What arrives at a front's public address arrives at the mail server behind it.
+        addresses |= {
+            role.addresses(project.net)[0]: role.publishes
+            for role in site.roles.values()
+            if role.has_front
+        }
         unlogged = {
             address: role.name
             for role in site.roles.values()
@@ -120,7 +126,7 @@ class Lab:
 
     @property
     def servers(self) -> list[ServerHost]:
-        """The hosts whose log the lab reads: those with an MTA or a mailbox server."""
+        """The hosts whose log the lab reads: those with an MTA, a mailbox server or a front."""
         return [host for host in self.hosts.values() if isinstance(host, ServerHost)]
 
     @property
@@ -343,7 +349,7 @@ class Lab:
             lines = logsearch.about(wanted, logs)
         pairs = ((host, line) for host, of_host in lines.items() for line in of_host)
         events = (
-            dovecotlog.parse(line, host=host, seq=number)
+            haproxylog.parse(line, host=host, seq=number)
             for number, (host, line) in enumerate(pairs)
         )
         return replace(self.scenario.history(), events=tuple(events))

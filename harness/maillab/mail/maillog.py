@@ -337,6 +337,37 @@ class CertificateRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Screened(Event):
+    """postscreen: a step with a client, or its decision about one (POSTSCREEN_README).
+
+    ``action`` is CONNECT, PASS NEW, PASS OLD, PREGREET, DNSBL rank, HANGUP, DISCONNECT or the
+    like. ``detail`` is what follows: the weights of a rank, the bytes of a PREGREET.
+    """
+
+    PATTERN = (
+        r"(?P<action>CONNECT|DISCONNECT|PASS (?:NEW|OLD)|PREGREET|DNSBL rank|HANGUP|BARE NEWLINE"
+        r"|NON-SMTP COMMAND|COMMAND (?:PIPELINING|(?:TIME|COUNT|LENGTH) LIMIT)"
+        r"|(?:ALLOW|DENY|WHITE|BLACK)LIST(?:ED| VETO)) "
+        r"(?:(?P<detail>\d[\d.]*+) )?(?:after [\d.]++ )?(?:(?:from|for) )?"
+        r"\[(?P<client_address>[^\[\]]*+)\](?::(?P<client_port>\d{1,5}))?(?:[: ].*)?"
+    )
+    action: str
+    detail: str
+    client_address: str
+    client_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocklisted(Event):
+    """dnsblog: a DNS blocklist has an answer for a client, for postscreen(8)."""
+
+    PATTERN = r"addr (?P<client_address>\S++) listed by domain (?P<domain>\S++) as (?P<answer>\S++)"
+    client_address: str
+    domain: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Event):
     """master: the mail system is up. Also Sendmail, with its tasks as ``configuration``."""
 
@@ -409,11 +440,12 @@ _OF_ANY += _rules(
 )
 _OF_ANY += _rules(Started, Reloaded, Stopped)
 _OF_PROGRAM = dict.fromkeys(("qmgr", "cleanup"), _rules(Removed))
+_OF_PROGRAM |= {"postscreen": _rules(Screened), "dnsblog": _rules(Blocklisted)}
 _OF_PROGRAM |= {"postsuper": _rules(Admin, Administered), "maillab": _rules(Sentinel)}
 _DRIFT = re.compile(ClockDrift.PATTERN, _FLAGS)
 _NUMBERS: dict[str, type[int | float]] = {"delay": float}
 _NUMBERS |= dict.fromkeys(("uid", "size", "nrcpt", "code", "count", "signal"), int)
-_NUMBERS |= dict.fromkeys(("relay_port", "peer_port"), int)
+_NUMBERS |= dict.fromkeys(("relay_port", "peer_port", "client_port"), int)
 
 
 def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:

@@ -1,6 +1,7 @@
 """The topology that a Compose file describes: hosts, roles, names and addresses.
 
-A mail host is a pair of services: NAME (Postfix, or what its image says: Sendmail, Dovecot)
+A mail host is a pair of services: NAME (Postfix, or what its image says: Sendmail, Dovecot,
+HAProxy)
 and NAME-net (its agent, which owns hostname and addresses). An agent alone is a client.
 Reads one file and does no other I/O.
 """
@@ -37,6 +38,9 @@ class Role:
     has_postfix: bool
     has_sendmail: bool = False
     has_dovecot: bool = False
+    # For a front: the host whose mail server it publishes, and its address on that side.
+    publishes: str = ""
+    inner_number: int = 0
 
     @property
     def has_mail(self) -> bool:
@@ -45,8 +49,13 @@ class Role:
 
     @property
     def has_server(self) -> bool:
-        """Return True for a host with an MTA or a mailbox server, which is a pair of services."""
-        return self.has_mail or self.has_dovecot
+        """Return True for a host with an MTA, a mailbox server or a front, a pair of services."""
+        return self.has_mail or self.has_dovecot or self.has_front
+
+    @property
+    def has_front(self) -> bool:
+        """Return True for a front: a NAT or a balancer before a mail server."""
+        return bool(self.publishes)
 
     @property
     def agent_service(self) -> str:
@@ -265,6 +274,8 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
             f"not {_brief(server.get('network_mode'))}"
         )
     image = server["image"] if _has_text(server, "image") else ""
+    if "FRONT_IMAGE" in image:
+        return _front(name, fqdn, numbers, services, path)
     has_sendmail, has_dovecot = "SENDMAIL_IMAGE" in image, "DOVECOT_IMAGE" in image
     return Role(
         name,
@@ -273,4 +284,21 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
         has_postfix=not (has_sendmail or has_dovecot),
         has_sendmail=has_sendmail,
         has_dovecot=has_dovecot,
+    )
+
+
+def _front(
+    name: str, fqdn: str, numbers: tuple[int, ...], services: dict[str, dict[str, Any]], path: Path
+) -> Role:
+    """Return the role of a front; its environment names what it publishes."""
+    environment = services[name].get("environment")
+    given = environment if isinstance(environment, dict) else {}
+    publishes, inner = given.get("PUBLISHES"), _ADDRESS.fullmatch(str(given.get("INNER")))
+    if not isinstance(publishes, str) or f"{publishes}{_AGENT}" not in services or not inner:
+        raise BadTopology(
+            f"{path}: service {name}: needs 'environment:' with PUBLISHES, a host of this file, "
+            f"and INNER, the front's address on its side, such as ${{NET:-{NET_DEFAULT}}}.129"
+        )
+    return Role(
+        name, fqdn, numbers, has_postfix=False, publishes=publishes, inner_number=int(inner[1])
     )

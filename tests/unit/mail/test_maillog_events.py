@@ -17,6 +17,35 @@ def read(rest: str, head: str = HEAD) -> Event:
 
 
 EXAMPLES: dict[str, tuple[str, dict[str, object]]] = {
+    "postscreen[1]: CONNECT from [198.18.0.9]:4711 to [198.18.0.2]:25": (
+        "Screened",
+        {"action": "CONNECT", "client_address": "198.18.0.9", "client_port": 4711, "detail": ""},
+    ),
+    "postscreen[1]: PASS NEW [2001:db8::1]:4711": (
+        "Screened",
+        {"action": "PASS NEW", "client_address": "2001:db8::1"},
+    ),
+    "postscreen[1]: PREGREET 49 after 0.1 from [198.18.0.9]:4711: PROXY TCP4 198.18.0.1": (
+        "Screened",
+        {"action": "PREGREET", "detail": "49", "client_address": "198.18.0.9"},
+    ),
+    "postscreen[1]: DNSBL rank 2 for [198.18.0.9]:4711": (
+        "Screened",
+        {"action": "DNSBL rank", "detail": "2", "client_port": 4711},
+    ),
+    "postscreen[1]: HANGUP after 0 from [198.18.0.9]:4711 in tests before SMTP handshake": (
+        "Screened",
+        {"action": "HANGUP", "client_address": "198.18.0.9"},
+    ),
+    "postscreen[1]: WHITELISTED [198.18.0.9]:4711": ("Screened", {"action": "WHITELISTED"}),
+    "postscreen[1]: COMMAND PIPELINING from [198.18.0.9]:4711 after RCPT": (
+        "Screened",
+        {"action": "COMMAND PIPELINING"},
+    ),
+    "dnsblog[1]: addr 198.18.0.9 listed by domain bl.example as 127.0.0.2": (
+        "Blocklisted",
+        {"client_address": "198.18.0.9", "domain": "bl.example", "answer": "127.0.0.2"},
+    ),
     "smtpd[1]: connect from mail.example.org[198.18.0.2]": (
         "Connected",
         {"client_name": "mail.example.org", "client_address": "198.18.0.2"},

@@ -220,6 +220,31 @@ def test_a_host_with_dovecot_is_a_pair_but_no_mail_host() -> None:
     assert site.own_images == ("dovecot",)
 
 
+def test_a_front_is_a_pair_that_names_what_it_publishes() -> None:
+    """It has no mail; its image and its environment say so."""
+    site = topology.load("published")
+    front = site.role("front")
+
+    assert (front.has_server, front.has_mail, front.has_front) == (True, False, True)
+    assert (front.publishes, front.inner_number) == ("mail", 129)
+    assert not site.role("mail").has_front
+    assert site.own_images == ("front",)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    ["{INNER: '${NET:-198.18.0}.3'}", "{PUBLISHES: x, INNER: '${NET:-198.18.0}.3'}",
+     "{PUBLISHES: mail}", "{PUBLISHES: mail, INNER: 198.18.0.3}", "text"],
+)  # fmt: skip
+def test_a_front_without_what_it_publishes_is_refused(environment: str) -> None:
+    """The error names the service, and what is missing."""
+    server = "\n  mail:\n    image: ${FRONT_IMAGE:?x}\n    network_mode: service:mail-net\n"
+    text = f"services:{AGENT}{server}    environment: {environment}\n"
+
+    with pytest.raises(BadTopology, match="service mail: needs 'environment:' with PUBLISHES"):
+        topology.parse(text, HERE)
+
+
 def test_the_header_is_the_first_comment_without_its_hashes() -> None:
     """Text after an empty line is not part of it."""
     assert topology.parse(GOOD, HERE).header == (
