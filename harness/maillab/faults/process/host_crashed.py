@@ -26,7 +26,7 @@ _KILLED = 137  # 128 + SIGKILL
 )
 @dataclass(frozen=True)
 class HostCrashed:
-    """The container with Postfix, Dovecot or HAProxy is killed, and started again at the end.
+    """The server's container is killed, and started again at the end.
 
     With ``within_s`` the block begins after a random part of that time, so that the crash hits
     mail that is already on its way; ``seed`` repeats it. Queue and mailboxes survive, as on a

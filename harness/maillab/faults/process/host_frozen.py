@@ -20,7 +20,7 @@ from maillab.scenario.state import Witness
 )
 @dataclass(frozen=True)
 class HostFrozen:
-    """The container with Postfix, Dovecot or HAProxy is held in the kernel's freezer (docker-pause(1)).
+    """The server's container is held in the kernel's freezer (docker-pause(1)).
 
     The kernel accepts connections to it, since its network belongs to the agent. But no
     server answers, and the harness cannot run a command on the host. The witness is the
