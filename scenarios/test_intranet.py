@@ -33,7 +33,7 @@ DIRECT_INSIDE = "inline:{ {example.com=smtp:}, {.example.com=smtp:} }"
 
 def dropped(lab: Lab) -> int:
     """Return the number of packets that the filter dropped since the last call."""
-    answer = lab.filter.run("nft", "-j", "reset", "counter", "ip", "site", "dropped").stdout
+    answer = lab.filter.run("nft", "-j", "reset", "counter", "inet", "site", "dropped").stdout
     (packets,) = [
         entry["counter"]["packets"]
         for entry in json.loads(answer)["nftables"]

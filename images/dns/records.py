@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import signal
 import time
@@ -60,9 +61,7 @@ def changed(
     zone.delete_rdataset(name, kind)
     if rdata:
         zone.replace_rdataset(name, dns.rdataset.from_text("IN", kind, TTL_S, *rdata))
-    soa = zone.find_rdataset(origin, "SOA")
-    new = soa[0].replace(serial=soa[0].serial + 1)
-    zone.replace_rdataset(origin, dns.rdataset.from_rdata(soa.ttl, new))
+    renumber(zone, origin)
     return str(zone.to_text(relativize=False))
 
 
@@ -80,6 +79,55 @@ async def publish(name: str, kind: str, rdata: List[str]) -> Dict[str, Any]:
         signing.sign(signer, file)
     await reload([origin])
     return {}
+
+
+def without(text: str, origin: dns.name.Name, addresses: List[str]) -> str:
+    """Return a zone's text without the A and AAAA records of some addresses.
+
+    If there are any, the serial number grows by one.
+    """
+    zone = dns.zone.from_text(
+        text, origin, relativize=False, allow_include=True, check_origin=False
+    )
+    unwanted = {ipaddress.ip_address(address) for address in addresses}
+    found = False
+    for kind in ("A", "AAAA"):
+        for owner, records in list(zone.iterate_rdatasets(kind)):
+            kept = [r for r in records if ipaddress.ip_address(r.address) not in unwanted]
+            if len(kept) == len(records):
+                continue
+            found = True
+            zone.delete_rdataset(owner, kind)
+            if kept:
+                zone.replace_rdataset(owner, dns.rdataset.from_rdata_list(records.ttl, kept))
+    if not found:
+        return text
+    renumber(zone, origin)
+    return str(zone.to_text(relativize=False))
+
+
+@setting()
+async def unpublish(addresses: List[str]) -> Dict[str, Any]:
+    """Remove the A and AAAA records of some addresses; the name server has none on return."""
+    origins = []
+    for file in ZONES.glob("*zone"):
+        name = file.name.removesuffix("zone")
+        origin = dns.name.from_text("." if name == "root." else name)
+        text = file.read_text()
+        fewer = without(text, origin, addresses)
+        if fewer != text:
+            file.write_text(fewer)
+            origins.append(origin)
+    if origins:
+        await reload(origins)
+    return {}
+
+
+def renumber(zone: dns.zone.Zone, origin: dns.name.Name) -> None:
+    """Let the zone's serial number grow by one."""
+    soa = zone.find_rdataset(origin, "SOA")
+    new = soa[0].replace(serial=soa[0].serial + 1)
+    zone.replace_rdataset(origin, dns.rdataset.from_rdata(soa.ttl, new))
 
 
 async def reload(origins: List[dns.name.Name]) -> None:

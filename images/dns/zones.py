@@ -2,7 +2,9 @@
 
 ``/etc/nsd/lab.zone`` has one section per domain, which starts with ``$ORIGIN``. Each
 section becomes a zone. Reverse zones are derived from the A records, except for addresses
-with a PTR record of their own. The root zone is empty, so that every other name gets
+with a PTR record of their own. In a lab with IPv6, a name with an A record has an AAAA record
+for the same host, and the host's IPv6 address the PTR record of its IPv4 address; a record of
+the section's own takes their place. The root zone is empty, so that every other name gets
 NXDOMAIN.
 
 A section may name a file of records that another container makes at its start, such as a key:
@@ -12,11 +14,14 @@ see signing.py; then the root zone delegates every other zone.
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
 import time
 from pathlib import Path
 
 import signing
+from ipv6 import behind_prefix, has_ipv6
 
 SOURCE = Path("/etc/nsd/lab.zone")
 ZONES = Path("/etc/nsd/zones")
@@ -24,7 +29,7 @@ HEAD = "$TTL 60\n@ SOA ns.lab. hostmaster.lab. 1 60 60 60 1\n@ NS ns.lab.\n"
 INCLUDED_WITHIN_S = 60.0
 LOOK_AGAIN_S = 0.01
 INCLUDE = re.compile(r"(?m)^\$INCLUDE\s+(\S+)")
-RECORD = re.compile(r"(?m)^(?P<name>[^\s;]+)[ \t]+(?P<type>A|PTR)[ \t]+(?P<data>[^\s;]+)")
+RECORD = re.compile(r"(?m)^(?P<name>[^\s;]+)[ \t]+(?P<type>A|AAAA|PTR)[ \t]+(?P<data>[^\s;]+)")
 
 
 def sections(text: str) -> dict[str, str]:
@@ -54,6 +59,42 @@ def with_reverse(zones: dict[str, str]) -> dict[str, str]:
                 pointer = f"{host} PTR {full(name, origin)}\n"
                 everything[reverse] = everything.get(reverse, "") + pointer
     return everything
+
+
+def with_ipv6(zones: dict[str, str], lab: ipaddress.IPv4Network) -> dict[str, str]:
+    """Return zones that have reverse zones, with AAAA and PTR records for the lab's addresses."""
+    everything = dict(zones)
+    for origin, text in zones.items():
+        records = RECORD.findall(text)
+        given = {full(name, origin) for name, kind, _ in records if kind == "AAAA"}
+        for name, kind, data in records:
+            if kind == "A" and full(name, origin) not in given and in_lab(data, lab):
+                everything[origin] += f"{name} AAAA {behind_prefix(data)}\n"
+            elif kind == "PTR" and origin.endswith(".in-addr.arpa."):
+                labels = full(name, origin).removesuffix(".in-addr.arpa.").split(".")
+                address = ".".join(reversed(labels))
+                if in_lab(address, lab):
+                    add_pointer(everything, address, full(data, origin))
+    return everything
+
+
+def in_lab(text: str, lab: ipaddress.IPv4Network) -> bool:
+    """Return True for an IPv4 address in the lab's network."""
+    try:
+        return ipaddress.IPv4Address(text) in lab
+    except ValueError:
+        return False
+
+
+def add_pointer(zones: dict[str, str], address: str, name: str) -> None:
+    """Add a PTR record for the IPv6 address of an IPv4 address, unless it has one."""
+    pointer = ipaddress.IPv6Address(behind_prefix(address)).reverse_pointer + "."
+    # Two labels for the last 8 bits; the rest is the zone.
+    *labels, zone = pointer.split(".", 2)
+    own = ".".join(labels)
+    given = {n for n, k, _ in RECORD.findall(zones.get(zone, "")) if k == "PTR"}
+    if own not in given:
+        zones[zone] = zones.get(zone, "") + f"{own} PTR {name}\n"
 
 
 def wait_for_included(text: str) -> None:
@@ -104,13 +145,17 @@ def main() -> None:
         new.rename(signing.ANCHOR)
     wait_for_included(source)
     zones = with_reverse({origin: text for origin, (text, _) in both.items()})
+    conf = "server:\n  ip-address: 0.0.0.0\n"
+    if has_ipv6():
+        zones = with_ipv6(zones, ipaddress.IPv4Network(os.environ["LAB"]))
+        conf += "  ip-address: ::0\n"
     zones.setdefault(".", "")
     zones.setdefault("lab.", "ns A 127.0.0.1\n")
     if signers:
         zones = {origin: included(text) for origin, text in zones.items()}
         zones = delegated(zones, {origin: signer.ds for origin, signer in signers.items()})
     ZONES.mkdir(exist_ok=True)
-    conf = 'server:\n  ip-address: 0.0.0.0\n  username: ""\n  zonesdir: "/etc/nsd/zones"\n'
+    conf += '  username: ""\n  zonesdir: "/etc/nsd/zones"\n'
     conf += '  pidfile: ""\n  database: ""\n  server-count: 1\n  rrl-ratelimit: 0\n'
     conf += "remote-control:\n  control-enable: no\n"
     for origin, text in zones.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -25,12 +26,13 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from ipv6 import ipv4_of, is_ipv6
 from operations import Handles, new_number, operation
 from packetfilter import nft, tables
 from turns import Turns
 
 HERE = "127.0.0.1"
-ANYWHERE = "0.0.0.0"  # noqa: S104  # a lab's network is closed
+ANYWHERE, ANYWHERE6 = "0.0.0.0", "::"  # noqa: S104  # a lab's network is closed
 PORT = 53
 UPSTREAM_WITHIN_S = 10.0
 TTL_S = 60
@@ -216,22 +218,28 @@ async def _read_tcp(reader: asyncio.StreamReader) -> bytes:
 
 def own_source(client: str) -> str:
     """Return the loopback address from which the proxy asks for a client."""
-    return f"127.{client.partition('.')[2]}"
+    return f"127.{ipv4_of(client).partition('.')[2]}"
+
+
+def family_of(client: str) -> str:
+    """Return nftables' name of the IP version that a client uses."""
+    return "ip6" if is_ipv6(client) else "ip"
 
 
 def table_of(client: str, number: int) -> str:
     """Return the name of a client's table; every channel finds the table by it."""
-    return f"{PREFIX}{client.replace('.', '_')}_{number}"
+    return f"{PREFIX}{re.sub('[.:]', '_', client)}_{number}"
 
 
 def redirect(table: str, client: str, udp_port: int, tcp_port: int) -> None:
     """Redirect a client's queries for the nameserver to the proxy."""
+    family = family_of(client)
     nft(f"""
-table ip {table} {{
+table {family} {table} {{
   chain prerouting {{
     type nat hook prerouting priority dstnat;
-    ip saddr {client} udp dport {PORT} counter redirect to :{udp_port}
-    ip saddr {client} tcp dport {PORT} counter redirect to :{tcp_port}
+    {family} saddr {client} udp dport {PORT} counter redirect to :{udp_port}
+    {family} saddr {client} tcp dport {PORT} counter redirect to :{tcp_port}
   }}
 }}
 """)
@@ -240,10 +248,10 @@ table ip {table} {{
 def count(table: str, client: str, *, refuse: bool) -> None:
     """Count the queries for a client; with ``refuse`` reject its TCP connections."""
     ours = f"ip saddr {own_source(client)}"
-    to_us = f"ip saddr {client} tcp dport {PORT}"
+    to_us = f"{family_of(client)} saddr {client} tcp dport {PORT}"
     rejects = f'{to_us} counter reject with tcp reset comment "refused"' if refuse else ""
     nft(f"""
-table ip {table} {{
+table inet {table} {{
   chain output {{
     type filter hook output priority filter;
     {ours} udp dport {PORT} counter comment "passed on"
@@ -259,8 +267,9 @@ table ip {table} {{
 
 def remove(table: str) -> None:
     """Remove a table, unless another channel has lifted the fault meanwhile."""
-    # Added first, so that there is one to delete.
-    nft(f"add table ip {table}; delete table ip {table}")
+    for family, name in tables(nft("list tables", as_json=True), table):
+        if name == table:
+            nft(f"delete table {family} {table}")
 
 
 async def forget_flows(client: str) -> None:
@@ -269,7 +278,9 @@ async def forget_flows(client: str) -> None:
     A resolver repeats a query from the same port, and for up to two minutes conntrack sends
     packets from that port to the old destination.
     """
-    argv = ("conntrack", "-D", "-p", "udp", "--orig-src", client, "--orig-port-dst", str(PORT))
+    family = "ipv6" if is_ipv6(client) else "ipv4"
+    flows = ("-f", family, "-p", "udp", "--orig-src", client, "--orig-port-dst", str(PORT))
+    argv = ("conntrack", "-D", *flows)
     process = await asyncio.create_subprocess_exec(
         *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -327,7 +338,8 @@ async def names_start(client: str, *, refuse: bool = False, **rule: Any) -> dict
     number = new_number()
     first = client not in _ways
     if first:
-        proxy = Proxy((HERE, PORT), here=ANYWHERE, source=own_source(client))
+        here = ANYWHERE6 if is_ipv6(client) else ANYWHERE
+        proxy = Proxy((HERE, PORT), here=here, source=own_source(client))
         _ways[client] = Way(proxy, table_of(client, new_number()))
     way = _ways[client]
     spoilt = Spoilt(client, Rule(**rule), table_of(client, number))

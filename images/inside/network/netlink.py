@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 # The flag of routes that the kernel created by itself (rtnetlink(7)).
 CLONED = 0x200
+# The kernel adds and deletes routes of this protocol with the addresses.
+BY_KERNEL = 2
+# The flag of an address that is not tested for duplicates.
+NODAD = 0x02
 TABLE_MAIN = 254
+LOOPBACK = 1
 SCOPE_GLOBAL, SCOPE_LINK = 0, 253
 # The parent of a qdisc that is a device's root (tc(8)).
 ROOT = 0xFFFFFFFF
@@ -76,6 +81,37 @@ def add_route(route: IPRoute, message: Any) -> None:
 
     flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
     route.nlm_request(message, msg_type=RTM_NEWROUTE, msg_flags=flags)
+
+
+def add_address(route: IPRoute, message: Any) -> None:
+    """Add an address from a listing, as it was."""
+    settings = {"flags": message["flags"] & NODAD} if message["family"] == socket.AF_INET6 else {}
+    for name in ("label", "broadcast"):
+        value = message.get_attr(f"IFA_{name.upper()}")
+        settings |= {name: value} if value else {}
+    route.addr("add", **_address(message), **settings)
+    if message["index"] == LOOPBACK and message["family"] == socket.AF_INET6:
+        # The kernel's own ::1 has no such route.
+        route.route("del", dst="::1/128", oif=LOOPBACK, family=socket.AF_INET6)
+
+
+def delete_address(route: IPRoute, message: Any) -> None:
+    """Delete an address from a listing."""
+    route.addr("del", **_address(message))
+
+
+def _address(message: Any) -> dict[str, Any]:
+    fields = {name: message[name] for name in ("index", "prefixlen", "family", "scope")}
+    return {"address": message.get_attr("IFA_ADDRESS"), **fields}
+
+
+def static_routes(route: IPRoute, family: int) -> list[Any]:
+    """Return the routes of a family that the kernel did not add or learn."""
+    return [
+        message
+        for message in route.get_routes(family=family, table=TABLE_MAIN)
+        if message["proto"] != BY_KERNEL and not message["flags"] & CLONED
+    ]
 
 
 def delete_route(route: IPRoute, message: Any) -> None:

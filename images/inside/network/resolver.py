@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from ipv6 import behind_prefix
 from operations import Handles, operation
 from packetfilter import nft
 
@@ -21,7 +22,11 @@ _DEAD = "127.0.53."
 async def nameserver() -> dict[str, Any]:
     """Return the address of the host's name server, and the host's own address towards it."""
     server = os.environ["NAMESERVER"]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    family = socket.AF_INET
+    if f"nameserver {behind_prefix(server)}\n" in RESOLV_CONF.read_text():
+        # The host has no IPv4 (addresses.py).
+        server, family = behind_prefix(server), socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as asker:
         # Sends nothing: the kernel chooses the way.
         asker.connect((server, PORT))
         return {"server": server, "client": asker.getsockname()[0]}

@@ -43,6 +43,19 @@ def test_a_record_replaces_those_of_its_name_and_type() -> None:
     assert parsed.find_rdataset(ORIGIN, "SOA")[0].serial == 2
 
 
+def test_an_address_without_records() -> None:
+    """A name keeps its other addresses; a zone without the address keeps its serial number."""
+    two = ZONE + "mail A 198.18.0.11\nweb A 198.18.0.10\n"
+
+    changed = records.without(two, ORIGIN, ["198.18.0.10", "2001:db8::1"])
+
+    parsed = dns.zone.from_text(changed, ORIGIN, relativize=False)
+    assert [str(name) for name, _ in parsed.iterate_rdatasets("A")] == ["mail.example.com."]
+    assert [record.to_text() for _, _, record in parsed.iterate_rdatas("A")] == ["198.18.0.11"]
+    assert parsed.find_rdataset(ORIGIN, "SOA")[0].serial == 2
+    assert records.without(two, ORIGIN, ["198.18.0.12"]) == two
+
+
 def test_no_resolver_keeps_a_published_record() -> None:
     changed = records.changed(ZONE, ORIGIN, ORIGIN, ['"new"'], "TXT")
 

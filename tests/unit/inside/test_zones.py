@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import time
 from pathlib import Path
@@ -153,6 +154,8 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(zones, "SOURCE", tmp_path / "lab.zone")
     monkeypatch.setattr(zones, "ZONES", tmp_path / "zones")
     monkeypatch.setattr(zones, "Path", lambda _: tmp_path / "nsd.conf")
+    monkeypatch.setattr(zones, "has_ipv6", lambda: False)
+    monkeypatch.setenv("LAB", "198.18.0.0/24")
     (tmp_path / "lab.zone").write_text(SITE)
     return tmp_path
 
@@ -213,3 +216,59 @@ def test_an_included_file_that_never_comes_is_named(
 
     with pytest.raises(SystemExit, match=r"includes \S+/mail.txt, which no container made"):
         zones.wait_for_included(f"$INCLUDE {tmp_path}/mail.txt\n")
+
+
+DUAL = """
+$ORIGIN example.org.
+primary  A     198.18.0.20
+old      A     198.18.0.20
+backup   A     198.18.0.30
+backup   AAAA  2001:db8::1
+outside  A     192.0.2.1
+$ORIGIN 0.18.198.in-addr.arpa.
+30 PTR other.example.org.
+$ORIGIN 0.0.2.1.6.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.
+"""
+LAB = ipaddress.IPv4Network("198.18.0.0/24")
+
+
+def records(zone: str, kind: str) -> dict[str, str]:
+    """Return a zone's records of one type by name."""
+    found = re.findall(rf"(?m)^(\S+)[ \t]+{kind}[ \t]+(\S+)$", zone)
+    assert len(dict(found)) == len(found), "a name with two records"
+    return dict(found)
+
+
+def test_names_have_ipv6_addresses_and_these_have_names() -> None:
+    """They follow the A and PTR records, except where the site has a record of its own."""
+    everything = zones.with_ipv6(zones.with_reverse(zones.sections(DUAL)), LAB)
+
+    assert records(everything["example.org."], "AAAA") == {
+        "primary": "2001:db8::c612:14", "old": "2001:db8::c612:14", "backup": "2001:db8::1",
+    }  # fmt: skip
+    (reverse,) = (zone for name, zone in everything.items() if name.endswith("ip6.arpa."))
+    assert records(reverse, "PTR") == {"4.1": "primary.example.org.", "e.1": "other.example.org."}
+
+
+def test_a_ptr_record_for_the_ipv6_address_stays() -> None:
+    """A site whose two PTR records differ says so."""
+    text = DUAL + "4.1 PTR mistaken.example.org.\n"
+
+    everything = zones.with_ipv6(zones.with_reverse(zones.sections(text)), LAB)
+
+    (reverse,) = (zone for name, zone in everything.items() if name.endswith("ip6.arpa."))
+    assert records(reverse, "PTR")["4.1"] == "mistaken.example.org."
+    assert pointers(everything["0.18.198.in-addr.arpa."])["20"] == "primary.example.org."
+
+
+@pytest.mark.parametrize("has_ipv6", [True, False])
+def test_the_name_server_has_ipv6_if_its_container_has(
+    *, has_ipv6: bool, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lab without IPv6 has no record that leads into nothing."""
+    monkeypatch.setattr(zones, "has_ipv6", lambda: has_ipv6)
+
+    zones.main()
+
+    assert ("ip-address: ::0" in (written / "nsd.conf").read_text()) == has_ipv6
+    assert ("AAAA" in (written / "zones/example.org.zone").read_text()) == has_ipv6
