@@ -51,6 +51,7 @@ _FILLER: _Lies = {
 
 # By fault: the requests to its program, and the false answers.
 LIES: dict[str, _Lies] = {
+    "NoRoute": {"routes_take": {"routes": 9999}, "routes_give_back": {}},
     **dict.fromkeys(
         (
             "IcmpFilter", "MtuBlackHole", "Partition", "Refused", "ResetInSession", "SilentDrop",

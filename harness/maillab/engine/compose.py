@@ -51,6 +51,12 @@ _PROC = Path("/proc")
 _STARTED_FIELD = 18
 # The first version with "configs: content:".
 _COMPOSE_MIN = (2, 23, 1)
+# "on" or "off": whether labs have IPv6. The second is for a kernel or a network without it.
+_IPV6_VARIABLE = "MAILLAB_IPV6"
+# Stands for a kernel parameter that is left out: it has this value in every container.
+_NO_CHANGE = "net.ipv4.ip_default_ttl=64"
+# True once the engine has failed to turn IPv6 on in a container.
+_kernel_lacks_ipv6 = False
 # Far longer than a working engine takes; one that is locked up never answers.
 _UP_WITHIN_S = 300.0
 # A killed Compose ends at once; one that was just starting ends after its work.
@@ -295,6 +301,7 @@ def up(topology: Topology, version: str, *, pool: str = "") -> Project:
         environment = {
             "NET": net,
             "HEALTH_INTERVAL": "24h",
+            **kernel_parameters(),
             **{f"{image.kind.upper()}_IMAGE": image.tag for image in wanted},
         }
         lab = LabCompose(name, topology.path, environment)
@@ -309,6 +316,10 @@ def up(topology: Topology, version: str, *, pool: str = "") -> Project:
         if not refused:
             return Project(name, net, topology.path)
         lab.stop()
+        if "net/ipv6" in refused and not no_ipv6():
+            global _kernel_lacks_ipv6  # noqa: PLW0603  # the engine's kernel does not change
+            _kernel_lacks_ipv6 = True
+            return up(topology, version, pool=pool)
         if re.search("overlap|already in use|conflicts", refused):
             continue
         if "no space left" in refused.lower():
@@ -318,6 +329,22 @@ def up(topology: Topology, version: str, *, pool: str = "") -> Project:
         f"no free /24 left in {nets}: run 'maillab sweep', or set MAILLAB_POOL "
         "to a range that this machine does not use"
     )
+
+
+def no_ipv6() -> str:
+    """Return why labs get no IPv6, as far as is known before they start; "" if they get it."""
+    wanted = os.environ.get(_IPV6_VARIABLE, "on")
+    if wanted not in ("on", "off"):
+        raise BadInput(f"{_IPV6_VARIABLE} must be on or off, not {wanted!r}")
+    if wanted == "off":
+        return f"{_IPV6_VARIABLE} is off"
+    return "the kernel of the engine's machine has no IPv6" if _kernel_lacks_ipv6 else ""
+
+
+def kernel_parameters() -> dict[str, str]:
+    """Return the variables of compose/base.yaml that leave IPv6 out, if labs get none."""
+    names = ("IPV6_SYSCTL", "IPV6_FORWARDING_SYSCTL")
+    return dict.fromkeys(names, _NO_CHANGE) if no_ipv6() else {}
 
 
 def kill_compose(owner: str) -> None:

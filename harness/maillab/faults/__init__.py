@@ -25,6 +25,7 @@ from maillab.faults.path.dialup import Dialup as Dialup
 from maillab.faults.path.icmp_filter import IcmpFilter as IcmpFilter
 from maillab.faults.path.mtu_black_hole import MtuBlackHole as MtuBlackHole
 from maillab.faults.path.netem import Netem as Netem
+from maillab.faults.path.no_route import NoRoute as NoRoute
 from maillab.faults.path.partition import Direction as Direction
 from maillab.faults.path.partition import Partition as Partition
 from maillab.faults.path.refused import Refused as Refused

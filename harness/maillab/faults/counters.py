@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,9 +59,10 @@ def _element(listed: Any) -> str:
 @contextlib.contextmanager
 def watching(host: Host, rules: str) -> Iterator[Callable[[], Counter[str]]]:
     """Count with packet filter rules for a block; yield a function that returns the counts."""
+    families = re.findall(r"(?m)^table (\w+) TABLE", rules)
     table = host.agent.call("filter_add", rules=rules)["table"]
     try:
-        yield lambda: counted(host.agent, "ip", table)
+        yield lambda: sum((counted(host.agent, family, table) for family in families), Counter())
     finally:
         host.agent.call("filter_remove", table=table)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ipaddress
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from maillab.mail import message
 from maillab.mail.history import Stored
 from maillab.scenario.advice import Advice
 from maillab.scenario.state import Mail, ScenarioState, Withheld, Witness
+from maillab.site.ipv6 import behind_prefix
 from maillab.site.topology import Role
 
 # The packet mark for ICMP that ``let_icmp_through`` exempts from the faults that drop it.
@@ -72,6 +74,7 @@ class Host:
         self.mail_name = role.name
         self.fqdn = role.fqdn
         self.addresses = role.addresses(net)
+        self.addresses6 = role.addresses6(net)
         self.agent = agent
         self.scenario = scenario
         # The channels into the lab's name servers, by address.
@@ -89,6 +92,11 @@ class Host:
     def address(self) -> str:
         """The host's first address."""
         return self.addresses[0]
+
+    @property
+    def address6(self) -> str:
+        """The host's first IPv6 address, as programs print it."""
+        return self.addresses6[0]
 
     @property
     def channel(self) -> Channel:
@@ -224,12 +232,15 @@ class Host:
     def publish(self, name: str, kind: str, *data: str) -> None:
         """Replace a name's DNS records of one type, as the administrator of its domain does.
 
-        A TXT record's data is its text, of any length; other data is as in a zone file. Without
-        data the name has no such record. A signed zone is signed again, and resolvers in the lab
-        forget the old answers, as after their time to live. Lasts until the reset.
+        For the PTR record of an address, ``name`` is the address. A TXT record's data is its
+        text, of any length; other data is as in a zone file. Without data the name has no such
+        record. A signed zone is signed again, and resolvers in the lab forget the old answers,
+        as after their time to live. Lasts until the reset.
         """
         if kind.upper() == "TXT":
             data = tuple(_quoted(text) for text in data)
+        with contextlib.suppress(ValueError):
+            name = ipaddress.ip_address(name).reverse_pointer
         self._advise("DNS", "\n".join(f"{name}. {kind} {text}" for text in data))
         if not isinstance(self.agent, WithheldChannel):
             self.nameserver.channel.call("publish", name=name, kind=kind, rdata=list(data))
@@ -301,14 +312,22 @@ class Host:
         return self.scenario.stream.position
 
     def session(
-        self, server: Host | str, *, port: int = 25, timeout_s: float = 30.0, tls: bool = False
+        self,
+        server: Host | str,
+        *,
+        address: str = "",
+        port: int = 25,
+        timeout_s: float = 30.0,
+        tls: bool = False,
     ) -> Session:
         """Connect to a server and return the session, to run it step by step.
+
+        ``address`` is the one to connect to, by default the server's first.
 
         With ``tls`` the session is in TLS from its first byte (RFC 8314), with any
         certificate. A reply that does not arrive within ``timeout_s`` has code 0.
         """
-        address = server if isinstance(server, str) else server.address
+        address = address or (server if isinstance(server, str) else server.address)
         return Session(self, server, address, port, timeout_s, tls=tls)
 
     def connections(self, server: Host | str, count: int, *, port: int = 25) -> Connections:
@@ -325,15 +344,48 @@ class Host:
         ``number`` is the last number of the address.
         """
         address = f"{self.address.rpartition('.')[0]}.{number}"
-        self.agent.call("address_add", address=address, beside=self.address)
+        return self._add_address(address, beside=self.address)
+
+    def add_address6(self, number: int) -> str:
+        """Add an IPv6 address there, until the reset, and return it: that of ``add_address``."""
+        address = behind_prefix(f"{self.address.rpartition('.')[0]}.{number}")
+        return self._add_address(address, beside=self.address6)
+
+    def _add_address(self, address: str, beside: str) -> str:
+        self.agent.call("address_add", address=address, beside=beside)
         self.scenario.added[address] = self.name
         return address
+
+    def ipv6_only(self) -> None:
+        """Take the host's IPv4 addresses, and its names' A records, until the reset.
+
+        The host then asks its name server by IPv6.
+        """
+        self._only("ipv6", but_not=self.addresses)
+
+    def ipv4_only(self) -> None:
+        """Take the host's IPv6 addresses, and its names' AAAA records, until the reset."""
+        self._only("ipv4", but_not=self.addresses6)
+
+    def ipv6_off(self) -> None:
+        """Leave the host no IPv6, not even on its loopback interface, until the reset.
+
+        So does the kernel with net.ipv6.conf.all.disable_ipv6=1. Its names keep their records.
+        """
+        self._advise("", "sysctl -w net.ipv6.conf.all.disable_ipv6=1")
+        self.agent.call("addresses_only", version="ipv4", loopback=True)
+
+    def _only(self, version: str, but_not: Sequence[str]) -> None:
+        if not isinstance(self.agent, WithheldChannel):
+            self.nameserver.channel.call("unpublish", addresses=list(but_not))
+            self.agent.call("addresses_only", version=version)
 
     def smtp(
         self,
         to: str | Iterable[str],
         *,
         server: Host,
+        address: str = "",
         port: int = 25,
         tls: bool = False,
         starttls: bool = False,
@@ -347,8 +399,9 @@ class Host:
         """Send a message by SMTP from this host to a server.
 
         The session is EHLO, MAIL, RCPT for each recipient, DATA if a recipient was
-        accepted, QUIT (RFC 5321 section 3.3). With ``tls`` it is in TLS from its first
-        byte, with ``starttls`` it switches to TLS before MAIL, with ``login`` it
+        accepted, QUIT (RFC 5321 section 3.3). ``address`` is the one to connect to, by default
+        the server's first: ``server.address6`` for IPv6. With ``tls`` the session is in TLS
+        from its first byte, with ``starttls`` it switches to TLS before MAIL, with ``login`` it
         authenticates as (user, password).
         """
         recipients = (to,) if isinstance(to, str) else tuple(to)
@@ -360,7 +413,7 @@ class Host:
             size_bytes=size_bytes,
             headers=headers,
         )
-        with self.session(server, port=port, tls=tls) as session:
+        with self.session(server, address=address, port=port, tls=tls) as session:
             return session.send(probe, starttls=starttls, login=login)
 
     # The name of before 0.1.0, for one release.

@@ -13,6 +13,7 @@ from maillab.hosts.postfix import PostfixHost
 from maillab.hosts.sendmail import SendmailHost
 from maillab.hosts.serverhost import ServerHost
 from maillab.scenario.state import ScenarioState
+from maillab.site.ipv6 import behind_prefix
 from maillab.site.topology import Role, Topology
 
 # Loaded on first use, except those before LATER; the most used come first.
@@ -36,6 +37,7 @@ _AGENT_PROGRAMS = (
     "middlebox",
     "load",
     "resolver",
+    "routes",
 )
 _NAME_SERVER_PROGRAMS = ("baseline", LATER, "packetfilter", "netstate", "dnsproxy", "records")
 _FILTER_PROGRAMS = ("filters",)
@@ -91,8 +93,9 @@ def others(site: Topology, containers: Mapping[str, str], starts: Starts) -> dic
 def name_servers(site: Topology, others: Mapping[str, Channel], net: str) -> dict[str, Channel]:
     """Return the channel into each name server's container, by its addresses."""
     return {
-        f"{net}.{number}": others[name]
+        address: others[name]
         for name, numbers in site.name_servers.items()
         if name in others
         for number in numbers
+        for address in (f"{net}.{number}", behind_prefix(f"{net}.{number}"))
     }

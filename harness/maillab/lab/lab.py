@@ -34,6 +34,7 @@ from maillab.mail.verdict import Expected, Verdict
 from maillab.scenario.state import Mail, ScenarioState, Withheld, Witness
 from maillab.scenario.stream import Stream
 from maillab.site import changes, topology, versions
+from maillab.site.ipv6 import is_ipv6
 from maillab.site.topology import Topology
 from maillab.site.versions import Version
 
@@ -41,6 +42,7 @@ Kind = TypeVar("Kind", bound=Event)
 
 _UP_WITHIN_S = 60.0
 _MARKS_WITHIN_S = 20.0
+_IPV6_WITHIN_S = 5
 _MUCH_MAIL_LINES = 2000
 # More lines than a host logs while the engine starts to follow its log.
 _LAST_LINES = 2000
@@ -83,7 +85,7 @@ class Lab:
             address: role.name
             for role in site.roles.values()
             if role.has_postfix or role.has_dovecot
-            for address in role.addresses(project.net)
+            for address in (*role.addresses(project.net), *role.addresses6(project.net))
         }
         # What arrives at a front's public address arrives at the mail server behind it.
         addresses |= {
@@ -95,7 +97,7 @@ class Lab:
             address: role.name
             for role in site.roles.values()
             if role.has_sendmail
-            for address in role.addresses(project.net)
+            for address in (*role.addresses(project.net), *role.addresses6(project.net))
         }
         mailbox_servers = frozenset(role.name for role in site.roles.values() if role.has_dovecot)
         self.scenario = ScenarioState(self.stream, addresses, unlogged, mailbox_servers)
@@ -148,6 +150,22 @@ class Lab:
     def version(self) -> Version:
         """The full version of Postfix that the hosts run, such as 3.10.13."""
         return Version(self.postfix_hosts[0].version)
+
+    @functools.cached_property
+    def no_ipv6(self) -> str:
+        """Why the lab's hosts do not reach each other by IPv6; "" if they do."""
+        if why := compose.no_ipv6():
+            return why
+        host = next(iter(self.hosts.values()))
+        shown = host.network.run("ip", "-6", "-o", "address", "show", "scope", "global").stdout
+        if not shown:
+            return "the engine gives its containers no IPv6"
+        server = next(address for address in host.name_servers if is_ipv6(address))
+        there = f"</dev/tcp/{server}/53"
+        reached = host.network.run("timeout", str(_IPV6_WITHIN_S), "bash", "-c", there, check=False)
+        if reached.status == 0:
+            return ""
+        return "the engine's bridge passes no IPv6: see ip6tables' chain FORWARD on its machine"
 
     @functools.cached_property
     def _debian(self) -> int:

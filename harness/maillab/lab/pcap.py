@@ -17,17 +17,18 @@ _SLL, _SLL2 = 113, 276
 # Each magic number, with the fractions of a second that its time stamps count.
 _MAGIC = {0xA1B2C3D4: 1e-6, 0xA1B23C4D: 1e-9}
 _FILE_HEADER, _RECORD_HEADER = 24, 16
-_IPV4 = 0x0800
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
-_IPV4_HEADER_MIN = 20
+_IPV4, _IPV6 = 0x0800, 0x86DD
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+_IPV4_HEADER_MIN, _IPV6_HEADER = 20, 40
 _UDP_HEADER = 8
+_PORTS = struct.Struct("!HH")
 # The lower 13 bits: the fragment's position in its datagram.
 _FRAGMENT_OFFSET = 0x1FFF
 
 
 @dataclass(frozen=True)
 class Packet:
-    """An IPv4 packet; ports are 0 if the protocol, or a later fragment, has none."""
+    """An IP packet; ports are 0 if the protocol, or a later fragment, has none."""
 
     source: str
     destination: str
@@ -48,11 +49,11 @@ class Packet:
     @property
     def inside(self) -> bool:
         """Return True if the packet never left its host."""
-        return ipaddress.IPv4Address(self.source) in ipaddress.IPv4Network("127.0.0.0/8")
+        return ipaddress.ip_address(self.source).is_loopback
 
 
 def packets(capture: bytes) -> list[Packet]:
-    """Return every IPv4 packet of a capture, in order; raise BadInput if it is not a capture."""
+    """Return every IP packet of a capture, in order; raise BadInput if it is not a capture."""
     if len(capture) < _FILE_HEADER:
         raise BadInput("not a capture: shorter than a pcap file's header")
     order = next((o for o in "<>" if struct.unpack(f"{o}I", capture[:4])[0] in _MAGIC), "")
@@ -69,6 +70,8 @@ def packets(capture: bytes) -> list[Packet]:
         packet = record[header:]
         if kind == _IPV4 and len(packet) >= _IPV4_HEADER_MIN:
             found.append(_ipv4(packet, time_s))
+        elif kind == _IPV6 and len(packet) >= _IPV6_HEADER:
+            found.append(_ipv6(packet, time_s))
     return found
 
 
@@ -84,10 +87,21 @@ def _records(capture: bytes, order: str, fraction_s: float) -> Iterator[tuple[fl
 def _ipv4(packet: bytes, time_s: float) -> Packet:
     header = (packet[0] & 0x0F) * 4
     protocol = _PROTOCOLS.get(packet[9], str(packet[9]))
-    ports = (0, 0)
     first = int.from_bytes(packet[6:8], "big") & _FRAGMENT_OFFSET == 0
-    if protocol in ("tcp", "udp") and first and len(packet) >= header + 4:
-        ports = struct.unpack("!HH", packet[header : header + 4])
     source, destination = (str(ipaddress.IPv4Address(packet[at : at + 4])) for at in (12, 16))
-    datagram = packet[header + _UDP_HEADER :] if protocol == "udp" and first else b""
+    return _packet(source, destination, protocol, packet[header:] if first else b"", time_s)
+
+
+def _ipv6(packet: bytes, time_s: float) -> Packet:
+    """Parse a packet without extension headers; hosts of a lab send no other with ports."""
+    protocol = _PROTOCOLS.get(packet[6], str(packet[6]))
+    source, destination = (str(ipaddress.IPv6Address(packet[at : at + 16])) for at in (8, 24))
+    return _packet(source, destination, protocol, packet[_IPV6_HEADER:], time_s)
+
+
+def _packet(source: str, destination: str, protocol: str, data: bytes, time_s: float) -> Packet:
+    ports = (0, 0)
+    if protocol in ("tcp", "udp") and len(data) >= _PORTS.size:
+        ports = _PORTS.unpack_from(data)
+    datagram = data[_UDP_HEADER:] if protocol == "udp" else b""
     return Packet(source, destination, protocol, *ports, time_s=time_s, datagram=datagram)

@@ -31,6 +31,11 @@ from maillab.mail.maillog import (
 _INDENT_MAX = 4 * 50
 
 
+def _is_ip(relay_address: str) -> bool:
+    """Return True for an address of IPv4 or IPv6, and False for a socket or an agent itself."""
+    return not {".", ":"}.isdisjoint(relay_address)
+
+
 def _original(attempt: Delivery) -> str:
     return (attempt.orig_to or attempt.to).lower()
 
@@ -91,7 +96,7 @@ class Leg:
             and not (attempt.forwarded_as or attempt.spooled)
             and not (attempt.seq in self.by_lmtp or isinstance(attempt, MailRedirected))
             # An LMTP server may listen on a socket or on a port.
-            and ("." not in attempt.relay_address or attempt.service == "lmtp")
+            and (not _is_ip(attempt.relay_address) or attempt.service == "lmtp")
         ]
 
     @property

@@ -70,6 +70,7 @@ def prepare(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "topology(name, pool=…): the lab it needs, and addresses other than 198.18/15"
     )
+    config.addinivalue_line("markers", "ipv6: is skipped, with the reason, in a lab without IPv6")
     config.addinivalue_line("markers", "heavy: runs only when asked for with -m heavy")
     try:
         images.postfix(config.option.postfix)

@@ -45,6 +45,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     running = pyfuncitem.stash.get(LAB, None)
     if running is None:
         return (yield)
+    _skip_without_ipv6(pyfuncitem, running)
     failure: BaseException | None = None
     try:
         result = yield
@@ -138,6 +139,12 @@ def _beside(failure: BaseException | None, error: MaillabError) -> BaseException
         return error
     failure.add_note(f"and the lab gives no verdict: {error}")
     return failure
+
+
+def _skip_without_ipv6(item: pytest.Function, running: Lab) -> None:
+    if item.get_closest_marker("ipv6") and (why := running.no_ipv6):
+        item.stash[_UNSUPPORTED] = True
+        pytest.skip(f"no IPv6 in this lab: {why}")
 
 
 def _judge(running: Lab, verdict: Verdict, failure: BaseException | None) -> BaseException | None:

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 _LEFT_OUT = [
     (re.compile(pattern), why)
     for pattern, why in (
-        (r"inet_protocols", "the lab's networks are IPv4"),
+        (r"inet_protocols", "the lab repeats a report by IPv4"),
         (
             (
                 r".*_directory|.*_directories|.*_path|mail_owner|setgid_group|alias_database"

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from maillab.errors import BadTopology, UnknownName
-from maillab.site import resources
+from maillab.site import ipv6, resources
 
 NET_DEFAULT = "198.18.0"
 _AGENT = "-net"
@@ -70,6 +70,10 @@ class Role:
     def addresses(self, net: str) -> list[str]:
         """Return the host's addresses in a lab whose /24 starts with ``net``."""
         return [f"{net}.{number}" for number in self.host_numbers]
+
+    def addresses6(self, net: str) -> list[str]:
+        """Return the host's IPv6 addresses there, in the order of its IPv4 addresses."""
+        return [ipv6.behind_prefix(address) for address in self.addresses(net)]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         if as_json:
             entries = [{"table": {"family": "ip", "name": name}} for name in tables]
             return json.dumps({"nftables": entries})
-        (table,) = set(re.findall(r"table ip (\w+)", script))
+        (table,) = set(re.findall(r"table (?:ip|inet) (\w+)", script))
         if "delete table" in script:
             tables.remove(table)
         else:
@@ -156,9 +156,9 @@ def test_undo_lifts_everything(rules: set[str], resolv_conf: Path) -> None:
         (lambda: DnsDrop("x", every=0), "every must be 1 to 100000, not 0"),
         (lambda: DnsDelay("x", delay_s=0), "use DnsDrop"),
         (lambda: DnsAnswer("x", rcode="NOERROR"), "unknown rcode 'NOERROR'"),  # type: ignore[arg-type]  # that is the point
-        (lambda: StaleAnswer("x", address="1.2.3"), "is not an IPv4 address"),
+        (lambda: StaleAnswer("x", address="1.2.3"), "is not an IPv4 or IPv6 address"),
         (lambda: StaleAnswer("x", "*", address="192.0.2.1"), "type must be 'A': the answer is"),  # type: ignore[arg-type]  # that is the point
-        (lambda: ForeignPtr("client", points_to="x"), "name must be an IPv4 address"),
+        (lambda: ForeignPtr("client", points_to="x"), "name must be an address"),
         (lambda: ForeignPtr("192.0.2.1", points_to="*"), "is not a domain name"),
     ],
 )

@@ -22,6 +22,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Record the rules of the packet filter, and apply none."""
     done: list[str] = []
     monkeypatch.setattr(interception, "nft", done.append)
+    monkeypatch.setattr(interception, "has_ipv6", lambda: False)
     yield done
     smtpserver._faults.forget()
 

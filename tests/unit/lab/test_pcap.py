@@ -28,6 +28,26 @@ def test_every_form_of_file_is_read(order: str, magic: int, link: int, wrap: obj
     assert TCP.ports == (540, 40000)
 
 
+def test_both_versions_of_ip_are_read() -> None:
+    """With ports and datagrams; ICMPv6 has none."""
+    ours, theirs = (bytes.fromhex("20010db80000000000000000c61200") + bytes([n]) for n in (1, 2))
+
+    def ipv6(data: bytes, protocol: int) -> bytes:
+        return struct.pack("!IHBB", 6 << 28, len(data), protocol, 64) + ours + theirs + data
+
+    sent = [ipv6(PORTS, 6), ipv6(udp(40000, 53, b"question"), 17), ipv6(PORTS, 58)]
+
+    file = capture(*(cooked2(packet, kind=0x86DD) for packet in sent))
+
+    names = ("2001:db8::c612:1", "2001:db8::c612:2")
+    assert packets(file) == [
+        Packet(*names, "tcp", 40000, 540),
+        Packet(*names, "udp", 40000, 53, datagram=b"question"),
+        Packet(*names, "icmpv6"),
+    ]
+    assert packets(file)[1].datagram == b"question"
+
+
 @pytest.mark.parametrize("magic", [0xA1B2C3D4, 0xA1B23C4D])
 def test_times_are_read_in_seconds(magic: int) -> None:
     records = [cooked2(ipv4(PORTS))] * 2

@@ -21,6 +21,7 @@ from maillab.faults.registry import fault
 from maillab.faults.turns import check_turns
 from maillab.hosts.host import Host
 from maillab.scenario.state import Witness
+from maillab.site.ipv6 import is_ipv6
 
 Type = Literal["*", "A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TLSA", "TXT"]
 Rcode = Literal["FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"]
@@ -83,7 +84,7 @@ class _Answers:
             try:
                 yield witness
             finally:
-                wire, inside = seen(), counters.counted(channel, "ip", begun["table"])
+                wire, inside = seen(), counters.counted(channel, "inet", begun["table"])
                 # Without the proxy's table nothing came between the host and the name server.
                 kernel = wire + inside if "passed on" in inside else Counter[str]()
                 did = channel.call("names_stop", rule=begun["rule"])
@@ -220,7 +221,7 @@ class DnsTruncated(_Answers):
 class StaleAnswer(_Answers):
     """A name resolves to an outdated address."""
 
-    type: Literal["A"] = "A"
+    type: Literal["A", "AAAA"] = "A"
     _: KW_ONLY
     address: str
 
@@ -229,10 +230,11 @@ class StaleAnswer(_Answers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.type != "A":
-            raise BadInput(f"{self!r}: type must be 'A': the answer is an address")
+        wanted = "AAAA" if is_ipv6(self.address) else "A"
         if not _is_address(self.address):
-            raise BadInput(f"{self!r}: {self.address!r} is not an IPv4 address")
+            raise BadInput(f"{self!r}: {self.address!r} is not an IPv4 or IPv6 address")
+        if self.type != wanted:
+            raise BadInput(f"{self!r}: type must be {wanted!r}: the answer is such an address")
 
     def _rule(self) -> dict[str, Any]:
         return {"data": self.address}
@@ -257,7 +259,7 @@ class ForeignPtr(_Answers):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.type != "PTR" or not (self.name == "*" or _is_address(self.name)):
-            raise BadInput(f"{self!r}: name must be an IPv4 address, or '*' for every address")
+            raise BadInput(f"{self!r}: name must be an address, or '*' for every address")
         _check_name(self, self.points_to)
 
     def _rule(self) -> dict[str, Any]:
@@ -269,7 +271,7 @@ def _wire(fresh_ms: int) -> str:
     begins = "tcp flags & (syn | ack) == syn"
     leaves = 'oifname != "lo"'
     return f"""
-table ip TABLE {{
+table inet TABLE {{
   set waiting {{ type inet_service; size 65535; flags dynamic; }}
   set fresh {{ type inet_service; size 65535; flags dynamic,timeout; timeout {fresh_ms}ms; }}
   chain postrouting {{
@@ -290,24 +292,24 @@ table ip TABLE {{
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.IPv4Address(text)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
     return True
 
 
 def _query_name(name: str) -> str:
-    """Return the name to query: for an address, its name under in-addr.arpa."""
-    return ipaddress.IPv4Address(name).reverse_pointer if _is_address(name) else name
+    """Return the name to query: for an address, its name under in-addr.arpa or ip6.arpa."""
+    return ipaddress.ip_address(name).reverse_pointer if _is_address(name) else name
 
 
 def _check_name(fault: object, name: str, *, wild: bool = False) -> None:
     """Raise BadInput unless a query could be for this name."""
     labels = name.removeprefix(".") if wild else name
-    if wild and name == "*":
+    if wild and (name == "*" or _is_address(name)):
         return
     if len(name) > 253 or not re.fullmatch(rf"(?i){_LABEL}(\.{_LABEL})*", labels):  # noqa: PLR2004  # RFC 1035
         what = "a domain name"
         if wild:
-            what += ", '.example.com' for all below it, an IPv4 address, or '*'"
+            what += ", '.example.com' for all below it, an address, or '*'"
         raise BadInput(f"{fault!r}: {name!r} is not {what}")

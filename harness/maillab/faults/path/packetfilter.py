@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from maillab.errors import BadInput
 from maillab.faults import counters
+from maillab.faults.path.ipversions import IPV4, IPV6, IpVersion, Over, check_over, versions
 from maillab.faults.turns import check_turns
 from maillab.hosts.host import Host
 from maillab.scenario.state import Witness
 
 # The key of a session in packets from and to the client.
-CLIENT, TO_CLIENT = "ip saddr . tcp sport", "ip daddr . tcp dport"
+CLIENT, TO_CLIENT = IPV4.client, IPV4.to_client
+# An IPv4 header's length, which "ip length" contains; "ip6 length" is that of the rest.
+_HEADER_BYTES = 20
 
 # Matches the ICMP that reports a packet too big for the next link (RFC 1191).
 FRAG_NEEDED = "icmp type destination-unreachable icmp code frag-needed"
 
 _PORT_MAX = 65535
+# A session's first packet.
+_BEGINS = "tcp flags & (fin|syn|rst|ack) == syn"
 # Sets of the rules below. Their sizes do not say how often the rules acted.
 _SETS = ("seen", "chosen", "spent", "broken")
 
 
-def check_address(fault: object, name: str, value: str, *, optional: bool = True) -> None:
-    """Raise BadInput unless the value is an IPv4 address or a network."""
+def check_address(
+    fault: object, name: str, value: str, *, optional: bool = True, ipv6: bool = False
+) -> None:
+    """Raise BadInput unless the value is an address or a network, of IPv4 or, if so, of IPv6."""
     try:
         if value or not optional:
-            ipaddress.IPv4Network(value)
+            (ipaddress.ip_network if ipv6 else ipaddress.IPv4Network)(value)
     except ValueError as error:
+        allowed = "an address" if ipv6 else "an IPv4 address"
         raise BadInput(
-            f"{fault!r}: {name}: {error}; must be an IPv4 address, such as lab.sender.address, "
+            f"{fault!r}: {name}: {error}; must be {allowed}, such as lab.sender.address, "
             "or a network"
         ) from None
+
+
+def with_ipv6(rules: str) -> str:
+    """Return a table of rules for IPv4, and one with the same rules for IPv6."""
+    by6 = re.sub(
+        r"\bip length ([<>=]* ?)(\d+)",
+        lambda found: f"ip6 length {found[1]}{int(found[2]) - _HEADER_BYTES}",
+        rules,
+    )
+    by6 = re.sub(r"\bip (saddr|daddr)", r"ip6 \1", by6).replace("table ip ", "table ip6 ")
+    return rules + by6.replace(IPV4.address_type, IPV6.address_type)
 
 
 @contextlib.contextmanager
@@ -55,7 +75,7 @@ def filtering(
         packets = counters.counted(host.agent, _family(rules), table)
         host.agent.call("filter_remove", table=table)
         for name in _SETS:
-            del packets[name]
+            del packets[name], packets[f"{name}_ip"], packets[f"{name}_ip6"]
         witness.count = sum(packets.values())
         found = ", ".join(f"{count} {comment}" for comment, count in packets.items() if comment)
         if found:
@@ -71,9 +91,9 @@ class SessionFault:
     """A fault of new sessions with one port, on this host or through it.
 
     Applies to every new session while active, on a router also to those that pass. Restrict
-    it to the sessions of one ``client`` (an address or a network), to the ``first`` N
-    matching sessions (0: no limit), every Nth (``every``), or those after the ``after``
-    first ones.
+    it to the sessions of one ``client`` (an address or a network) or one version of IP
+    (``over``), to the ``first`` N matching sessions (0: no limit), every Nth (``every``), or
+    those after the ``after`` first ones.
     """
 
     port: int = 25
@@ -81,6 +101,7 @@ class SessionFault:
     first: int = 0
     every: int = 1
     after: int = 0
+    over: Over = "both"
 
     VERDICT: ClassVar[str]
     COUNTED: ClassVar[str]
@@ -88,7 +109,8 @@ class SessionFault:
     def __post_init__(self) -> None:
         if not 0 < self.port <= _PORT_MAX:
             raise BadInput(f"{self!r}: port must be 1 to {_PORT_MAX}")
-        check_address(self, "client", self.client)
+        check_address(self, "client", self.client, ipv6=True)
+        check_over(self, self.over, self.client)
         check_turns(self, first=self.first, every=self.every, after=self.after)
 
     @contextlib.contextmanager
@@ -107,25 +129,58 @@ class SessionFault:
             f"limit rate 1/day burst {self.first} packets" if self.first else "",
         )
         choice = " ".join(part for part in parts if part)
-        client = f"ip saddr {self.client}" if self.client else ""
-        ours = f'iifname != "lo" {client} tcp dport {self.port}'
-        begins = f"{ours} tcp flags & (fin|syn|rst|ack) == syn"
-        session = CLIENT
+        both = versions(self.over, self.client)
+        sets = [
+            f"  set {name}_{version.family} {{ type {version.address_type} . inet_service; "
+            f"flags dynamic; size {_PORT_MAX}; }}"
+            for version in both
+            for name in _SETS
+        ]
+        # Both versions choose by the same rule, so that turns count all sessions.
+        looked_at, chosen, acting, answering = [], [], [], []
+        for version in both:
+            family, client = version.family, version.client
+            ours = self._ours(version)
+            looked_at += [
+                f"    {ours} {_BEGINS} {client} != @seen_{family} jump choose",
+                f"    {ours} {_BEGINS} add @seen_{family} {{ {client} }}",
+            ]
+            chosen.append(f"    add @chosen_{family} {{ {client} }}")
+            acting.append(f"    {self.acting(version, f'{ours} {client} @chosen_{family}')}")
+            answering.append(f"    {self.answering(version)}")
         return f"""
-table ip TABLE {{
-  set seen {{ type ipv4_addr . inet_service; flags dynamic; size {_PORT_MAX}; }}
-  set chosen {{ type ipv4_addr . inet_service; flags dynamic; size {_PORT_MAX}; }}
-  set spent {{ type ipv4_addr . inet_service; flags dynamic; size {_PORT_MAX}; }}
-  set broken {{ type ipv4_addr . inet_service; flags dynamic; size {_PORT_MAX}; }}
+table inet TABLE {{
+{_lines(sets)}
+  chain chosen {{
+{_lines(chosen)}
+  }}
+  chain choose {{
+    {choice} goto chosen
+  }}
   chain prerouting {{
     type filter hook prerouting priority raw;
-    {begins} {session} != @seen {choice} add @chosen {{ {session} }}
-    {begins} add @seen {{ {session} }}
-    {self.acting(f"{ours} {session} @chosen")}
+{_lines([*looked_at, *acting, *answering])}
+  }}
+  chain output {{
+    type filter hook output priority raw;
+{_lines(answering)}
   }}
 }}
 """
 
-    def acting(self, chosen: str) -> str:
+    def _ours(self, version: IpVersion) -> str:
+        """Return what matches the packets of clients to the port."""
+        client = f"{version.family} saddr {self.client}" if self.client else ""
+        return f'iifname != "lo" {client} tcp dport {self.port}'
+
+    def acting(self, _version: IpVersion, chosen: str) -> str:
         """Return the rules for packets from clients in the chosen sessions."""
         return f"{chosen} counter {self.VERDICT}"
+
+    def answering(self, _version: IpVersion) -> str:
+        """Return the rules for packets from servers, of other hosts and of this one."""
+        return ""
+
+
+def _lines(rules: list[str]) -> str:
+    return "\n".join(rules)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from maillab.errors import BadInput
-from maillab.faults.path.packetfilter import CLIENT, TO_CLIENT, SessionFault
+from maillab.faults.path.ipversions import IpVersion
+from maillab.faults.path.packetfilter import SessionFault
 from maillab.faults.registry import fault
 
 
@@ -39,23 +40,22 @@ class ResetInSession(SessionFault):
                 "carries before the reset; to reset it at the start use Refused"
             )
 
-    def acting(self, chosen: str) -> str:
+    def acting(self, version: IpVersion, chosen: str) -> str:
         """Return rules that count each session by itself."""
         limit = (
             f"quota over {self.bytes_before} bytes"
             if self.bytes_before
             else f"limit rate over 1/day burst {self.packets_before} packets"
         )
-        answer = (
-            f"tcp sport {self.port} tcp flags & rst != rst {TO_CLIENT} @broken "
-            "counter reject with tcp reset"
+        family, client = version.family, version.client
+        return f"""\
+{chosen} {client} @broken_{family} counter reject with tcp reset comment "to a client"
+    {chosen} add @spent_{family} {{ {client} {limit} }} add @broken_{family} {{ {client} }}"""
+
+    def answering(self, version: IpVersion) -> str:
+        """Return rules that reset a broken session at its server's next packet."""
+        return (
+            f"tcp sport {self.port} tcp flags & rst != rst "
+            f"{version.to_client} @broken_{version.family} "
+            'counter reject with tcp reset comment "to a server"'
         )
-        return f"""
-    {chosen} {CLIENT} @broken counter reject with tcp reset comment "to a client"
-    {chosen} add @spent {{ {CLIENT} {limit} }} add @broken {{ {CLIENT} }}
-    {answer} comment "to a server"
-  }}
-  chain output {{
-    type filter hook output priority raw;
-    {answer} comment "to a server"
-"""

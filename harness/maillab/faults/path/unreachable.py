@@ -16,10 +16,10 @@ from maillab.faults.registry import fault
 )
 @dataclass(frozen=True)
 class Unreachable(SessionFault):
-    """ICMP "host unreachable" (RFC 792) answers a client's SYN, as from the last router.
+    """ICMP "host unreachable" (RFC 792, RFC 4443) answers a client's SYN, as from the last router.
 
     The client sees "No route to host". Open sessions continue.
     """
 
-    VERDICT: ClassVar[str] = "reject with icmp type host-unreachable"
+    VERDICT: ClassVar[str] = "reject with icmpx type host-unreachable"
     COUNTED: ClassVar[str] = "connections answered by 'host unreachable'"

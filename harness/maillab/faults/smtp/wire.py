@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maillab.faults.path.packetfilter import CLIENT, TO_CLIENT
+from maillab.faults.path.packetfilter import CLIENT, TO_CLIENT, with_ipv6
 
 # Names of what the rules count.
 UNANSWERED, WAITING, SILENT, LATE = "unanswered", "waiting", "open but not fresh", "late"
@@ -117,7 +117,7 @@ def rules(
     ehlo = [f"    {match} goto ehlo" for match in begins(b"250-")] if extension else []
     new = _lines(matched + farewell + ehlo)
     out = _lines(sent)
-    return f"""
+    return with_ipv6(f"""
 table ip TABLE {{
   set {WAITING} {{ {_SESSIONS}; }}
   set fresh {{ {_SESSIONS},timeout; timeout {fresh_ms}ms; }}
@@ -191,4 +191,4 @@ table ip TABLE {{
     oifname != "lo" tcp sport 25 goto to_client
   }}
 }}
-"""
+""")
