@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import socket
 import threading
 import uuid
@@ -27,8 +28,8 @@ from maillab.lab.pool import Labs
 from maillab.site import topology
 
 WAYS_OUT = (Path(__file__).parents[1] / "support/ways_out.py").read_text()
-# An address without a host (RFC 5737).
-OUTSIDE = "203.0.113.1"
+# Addresses without a host: for documentation (RFC 5737, RFC 3849) and of any site (RFC 4193).
+OUTSIDE = ("203.0.113.1", "2001:db8:ffff::1", "fd00::1")
 # A name server that gives every question the same answer.
 ANSWERS_ALL = """
 import socket
@@ -158,13 +159,13 @@ class EngineHost:
 
     @property
     def addresses(self) -> list[str]:
-        """Return its IPv4 addresses, and the link-local ones of all its interfaces."""
+        """Return all its addresses except those of its loopback interface."""
         found = [address for some in psutil.net_if_addrs().values() for address in some]
         return [
             address.address.partition("%")[0]
             for address in found
             if (address.family == socket.AF_INET and not address.address.startswith("127."))
-            or (address.family == socket.AF_INET6 and address.address.startswith("fe80:"))
+            or (address.family == socket.AF_INET6 and address.address != "::1")
         ]
 
     def _accept(self) -> None:
@@ -231,7 +232,10 @@ def test_nothing_in_a_lab_reaches_anything_outside(
     lab = some_labs.get(topology.load(name), request.config.option.postfix)
     containers = lab.project.containers
     gateways = {f"{lab.project.net}.{number}" for number in (1, 129)}
-    addresses = [*engine_host.addresses, *gateways, OUTSIDE]
+    gateways6 = {
+        f"{prefix}{gateway}" for prefix in ("2001:db8::", "fe80::") for gateway in gateways
+    }
+    addresses = [*engine_host.addresses, *gateways, *gateways6, *OUTSIDE]
 
     def sockets(service: str) -> list[str]:
         return tried(containers[service], "sockets", service, engine_host.port, addresses)
@@ -247,8 +251,9 @@ def test_nothing_in_a_lab_reaches_anything_outside(
     assert open_ways == {service: [] for service in containers}
     assert open_frames == {service: [] for service in owners}
     assert engine_host.everything() == []
-    for service in owners:
-        route = connect().containers.get(containers[service]).exec_run("ip route show default")
+    for service, version in itertools.product(owners, ("-4", "-6")):
+        shown = connect().containers.get(containers[service])
+        route = shown.exec_run(f"ip {version} route show default")
         assert (route.exit_code, route.output) == (0, b"")
 
 
@@ -342,11 +347,13 @@ def test_names_come_from_the_labs_dns_forward_and_reverse(
     lab = some_labs.get(topology.load(name), request.config.option.postfix)
     asker = lab.mail_hosts[0]
     for host in lab.hosts.values():
-        forward = asker.run("getent", "ahostsv4", host.fqdn).stdout.split()
-        assert forward[0] in host.addresses
-        for address in host.addresses:
-            backward = asker.run("getent", "hosts", address).stdout.split()
-            assert backward[1].endswith(host.fqdn)
+        versions = {"ahostsv4": host.addresses, "ahostsv6": host.addresses6}
+        for database, addresses in versions.items():
+            forward = asker.run("getent", database, host.fqdn).stdout.split()
+            assert forward[0] in addresses
+            for address in addresses:
+                backward = asker.run("getent", "hosts", address).stdout.split()
+                assert backward[1].endswith(host.fqdn)
     assert asker.run("getent", "ahostsv4", "debian.org", check=False).status == 2
     assert asker.run("getent", "ahostsv4", "primary-net", check=False).status == 2
 

@@ -24,6 +24,8 @@ RESOLVER = "127.0.0.11"
 # The engine itself resolves the first name if a service has it.
 NAMES = ("dns", "www.debian.org")
 ALL_NODES = "ff02::1"
+# All nodes, all routers, multicast DNS; of the link, and of the site.
+GROUPS = (ALL_NODES, "ff02::2", "ff02::fb", "ff05::1")
 
 
 def interfaces() -> list[str]:
@@ -50,7 +52,8 @@ def connections(addresses: list[str], port: int) -> Iterator[str]:
     """Yield each address that a TCP connection reaches, by routes or by an interface."""
     for name in ["", *interfaces()]:
         for address in addresses:
-            with socket.socket() as ours, contextlib.suppress(OSError):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with contextlib.suppress(OSError), socket.socket(family) as ours:
                 ours.settimeout(TIMEOUT_S)
                 if name:
                     ours.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
@@ -62,9 +65,10 @@ def datagrams(name: str, addresses: list[str], port: int) -> None:
     """Send a datagram to each address and by broadcast, by routes and by each interface."""
     for interface in ["", *interfaces()]:
         for address in [*addresses, *BROADCASTS]:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with (
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
                 contextlib.suppress(OSError),
+                socket.socket(family, socket.SOCK_DGRAM) as ours,
             ):
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                 if interface:
@@ -73,15 +77,17 @@ def datagrams(name: str, addresses: list[str], port: int) -> None:
 
 
 def link_local(name: str, addresses: list[str], port: int) -> Iterator[str]:
-    """Yield each link-local address that a TCP connection reaches; send datagrams to all."""
+    """Yield each link-local address that a TCP connection reaches; send datagrams to all nodes."""
     for interface in interfaces():
         scope = socket.if_nametoindex(interface)
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as ours,
         ):
-            data = f"{name}: UDP {ALL_NODES} {interface}".encode()
-            ours.sendto(data, (ALL_NODES, port, 0, scope))
+            for group in GROUPS:
+                with contextlib.suppress(OSError):
+                    data = f"{name}: UDP {group} {interface}".encode()
+                    ours.sendto(data, (group, port, 0, scope))
         for address in addresses:
             with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as ours:
                 ours.settimeout(TIMEOUT_S)
@@ -122,10 +128,21 @@ def link_local_of(mac: bytes) -> bytes:
     return bytes.fromhex("fe80000000000000") + mac[:3] + b"\xff\xfe" + mac[3:]
 
 
-def echo6(mac: bytes) -> bytes:
-    """Return a frame with an echo request to all IPv6 nodes of the link."""
-    source, target = link_local_of(mac), socket.inet_pton(socket.AF_INET6, ALL_NODES)
-    body = struct.pack("!BBHHH", 128, 0, 0, 7, 1)
+def echo6(mac: bytes, address: str = ALL_NODES) -> bytes:
+    """Return a frame with an echo request to an IPv6 address, by multicast to all nodes."""
+    source, target = link_local_of(mac), socket.inet_pton(socket.AF_INET6, address)
+    return icmp6(mac, source, target, struct.pack("!BBHHH", 128, 0, 0, 7, 1))
+
+
+def who_has6(mac: bytes, address: str) -> bytes:
+    """Return a frame that asks for the neighbour with an IPv6 address (RFC 4861)."""
+    source, target = link_local_of(mac), socket.inet_pton(socket.AF_INET6, address)
+    group = bytes.fromhex("ff0200000000000000000001ff") + target[-3:]
+    return icmp6(mac, source, group, struct.pack("!BBHI", 135, 0, 0, 0) + target + b"\1\1" + mac)
+
+
+def icmp6(mac: bytes, source: bytes, target: bytes, body: bytes) -> bytes:
+    """Return a frame with an ICMPv6 message, to all nodes by its MAC address."""
     pseudo = source + target + struct.pack("!II", len(body), socket.IPPROTO_ICMPV6)
     body = body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
     header = struct.pack("!IHBB", 6 << 28, len(body), socket.IPPROTO_ICMPV6, 255)
@@ -147,7 +164,7 @@ def who_has(mac: bytes, address: str) -> bytes:
     return b"\xff" * 6 + mac + b"\x08\x06" + head + bytes(6) + socket.inet_aton(address)
 
 
-def frames(name: str, addresses: list[str], port: int) -> Iterator[str]:
+def frames(name: str, addresses: list[str], addresses6: list[str], port: int) -> Iterator[str]:
     """Yield each answer to raw frames, on each interface."""
     for interface in interfaces():
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:
@@ -158,6 +175,7 @@ def frames(name: str, addresses: list[str], port: int) -> Iterator[str]:
             made = [echo6(mac)]
             made += [datagram4(mac, address, port, data) for address in (*addresses, *BROADCASTS)]
             made += [who_has(mac, address) for address in addresses]
+            made += [make(mac, address) for make in (echo6, who_has6) for address in addresses6]
             for frame in made:
                 with contextlib.suppress(OSError):
                     wire.send(frame)
@@ -188,11 +206,12 @@ def main() -> None:
     addresses = [address for address in sys.argv[4:] if ":" not in address]
     addresses6 = [address for address in sys.argv[4:] if ":" in address]
     if kind == "frames":
-        ways = [*frames(name, addresses, port)]
+        ways = [*frames(name, addresses, addresses6, port)]
     else:
-        datagrams(name, addresses, port)
-        ways = [*raw_sockets(), *connections(addresses, port), *resolver()]
-        ways += link_local(name, addresses6, port)
+        everywhere = [*addresses, *(a for a in addresses6 if not a.startswith("fe80:"))]
+        datagrams(name, everywhere, port)
+        ways = [*raw_sockets(), *connections(everywhere, port), *resolver()]
+        ways += link_local(name, [a for a in addresses6 if a.startswith("fe80:")], port)
     print("\n".join(sorted(set(ways))))
 
 
