@@ -143,8 +143,8 @@ def _beside(failure: BaseException | None, error: MaillabError) -> BaseException
 
 def _skip_without_ipv6(item: pytest.Function, running: Lab) -> None:
     if item.get_closest_marker("ipv6") and (why := running.no_ipv6):
-        item.stash[_UNSUPPORTED] = True
-        pytest.skip(f"no IPv6 in this lab: {why}")
+        item.stash[_UNSUPPORTED] = f"no IPv6 in this lab: {why}"
+        pytest.skip(item.stash[_UNSUPPORTED])
 
 
 def _judge(running: Lab, verdict: Verdict, failure: BaseException | None) -> BaseException | None:

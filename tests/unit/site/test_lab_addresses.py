@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipv6 as inside
 import pytest
 
+import ipv6 as inside
 from maillab.site import ipv6
 
 
