@@ -73,12 +73,17 @@ async def publish(name: str, kind: str, rdata: List[str]) -> Dict[str, Any]:
     """
     owner = dns.name.from_text(name)
     origin = zone_of(owner, kind)
-    file = file_of(origin)
-    file.write_text(changed(file.read_text(), origin, owner, rdata, kind))
-    if signer := signing.signer_of(origin.to_text()):
-        signing.sign(signer, file)
+    write(origin, changed(file_of(origin).read_text(), origin, owner, rdata, kind))
     await reload([origin])
     return {}
+
+
+def write(origin: dns.name.Name, text: str) -> None:
+    """Write a zone's file, and sign the zone again if it is signed."""
+    file = file_of(origin)
+    file.write_text(text)
+    if signer := signing.signer_of(origin.to_text()):
+        signing.sign(signer, file)
 
 
 def without(text: str, origin: dns.name.Name, addresses: List[str]) -> str:
@@ -116,7 +121,7 @@ async def unpublish(addresses: List[str]) -> Dict[str, Any]:
         text = file.read_text()
         fewer = without(text, origin, addresses)
         if fewer != text:
-            file.write_text(fewer)
+            write(origin, fewer)
             origins.append(origin)
     if origins:
         await reload(origins)

@@ -378,6 +378,7 @@ class Host:
     def _only(self, version: str, but_not: Sequence[str]) -> None:
         if not isinstance(self.agent, WithheldChannel):
             self.nameserver.channel.call("unpublish", addresses=list(but_not))
+            self.forget_names()
             self.agent.call("addresses_only", version=version)
 
     def smtp(

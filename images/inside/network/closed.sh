@@ -85,15 +85,15 @@ table netdev closed {
 RULES
 }
 
-# Set GATEWAYS, INTERFACES and ADDRESSES (interface and address with its length) from the kernel.
+# Set GATEWAYS, INTERFACES and OWN (interface and address with its length) from the kernel.
 look() {
   local word
-  GATEWAYS="" INTERFACES="" ADDRESSES=()
+  GATEWAYS="" INTERFACES="" OWN=()
   while read -r -a word; do
     case "${word[0]} ${word[1]} ${word[2]}" in
       "default via "*) GATEWAYS+="${word[2]} " ;;
       *": lo "* | *": lo: "*) ;;
-      *": "*" inet") ADDRESSES+=("${word[1]} ${word[3]}") ;;
+      *": "*" inet") OWN+=("${word[1]} ${word[3]}") ;;
       *": "*": <"*) INTERFACES+="${INTERFACES:+, }${word[1]%%[@:]*}" ;;
     esac
   done < <(ip -o -batch - <<<$'route show default\nlink show\naddr show')
@@ -117,11 +117,16 @@ have_ipv6() {
     read -r mtu </sys/class/net/"$device"/mtu
     batch+=$'\n'"link set $device mtu 1279"$'\n'"link set $device mtu $mtu"$'\n'"addr flush dev $device"
   done
-  for address in "${ADDRESSES[@]}"; do
+  for address in "${OWN[@]}"; do
     device=${address% *} address=${address#* }
     behind 2001:db8:: "$address"
     batch+=$'\n'"addr add $REPLY dev $device nodad"
     batch+=$'\n'"addr add fe80::${address%/*}/64 dev $device nodad"
+  done
+  # A host's further addresses, in its first network (agent-init.sh).
+  for address in ${ADDRESSES:-}; do
+    behind 2001:db8:: "$address/${OWN[0]#*/}"
+    batch+=$'\n'"addr add $REPLY dev ${OWN[0]% *} nodad"
   done
   # IPv4's routes, through the same routers.
   while read -r -a word; do
