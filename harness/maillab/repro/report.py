@@ -194,7 +194,7 @@ class _Problem:
     @cached_property
     def rank(self) -> tuple[bool, bool, int, int]:
         """Order: failures before successes, mail before notices, then by how much is said."""
-        failed = any(fate.status != "sent" for fate in self.fates)
+        failed = any(fate.status not in _NO_FAILURE for fate in self.fates)
         is_notice = any(isinstance(event, Active) and not event.sender for event in self.events)
         ends = sum(isinstance(event, Delivery | Rejected) for event in self.events)
         return failed, not is_notice, ends, len(self.events)
@@ -214,6 +214,7 @@ class _Problem:
         return fate.status, fate.dsn, _VARIES.sub("", fate.reply)
 
 
+_NO_FAILURE = ("sent", "queued")
 _REJECTED = "NOQUEUE"
 _IDS_SHOWN = 10
 

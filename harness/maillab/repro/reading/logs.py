@@ -97,7 +97,8 @@ _RUNS = re.compile(r"[ \t]{2,}")
 _AFTER_EQUALS = re.compile(r"(?<=[\w]=) +(?=[<\[])")
 _QUEUE_ID = re.compile(QUEUE_ID)
 _HIDDEN_ID = re.compile(
-    r"(\S{1,30}): (?=to=|from=<[^>]*>, size=|client=|uid=|message-id=|removed$|sender non-)"
+    r"(\S{1,30}): (?=to=|from=<[^>]*>, size=|client=|uid=|message-id=|removed$|sender non-"
+    r"|(?:milter-|proxy-)?reject: )"
 )
 # What mail archives, mail programs and Solaris add to a line: what it contains, and its cure.
 _REPAIRS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(

@@ -106,7 +106,7 @@ class Notice:
     def add(self, line: str) -> bool:
         """Take a line; return False if it does not belong to a notice."""
         bare = line.strip()
-        if self._open and bare and line[0].isspace() and not _FAILED.match(bare):
+        if self._open and line[:1].isspace() and not _FIELD.fullmatch(bare):
             self._continue(bare)
             return True
         self._open = ""
@@ -125,6 +125,10 @@ class Notice:
             self._open = "text"
             return True
         return False
+
+    def end(self) -> None:
+        """End the open reason, as a blank line does."""
+        self._open = ""
 
     def _continue(self, text: str) -> None:
         if self._open == "text":

@@ -185,6 +185,7 @@ class _Sorter:
     def _break(self, line: Line) -> None:
         self._blank = True
         self._listing.end()
+        self._notice.end()
         self._own = None
         if self._before == "setting" and not line.is_fence:
             # main.cf may have empty lines in a setting.
@@ -316,6 +317,7 @@ class _Sorter:
         is_other = (
             logs.starts(line.text)
             or _ROW.fullmatch(line.text.strip())
+            or tables.is_prompt(line.text)
             or tables.heading(line.text, self._named)
         )
         if not is_other and tables.is_configuration(self._path):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from maillab.repro.reading import tables
 from maillab.repro.reading.sorting import ReadLine
 
 _SHOWN_CHARS = 100
@@ -47,7 +48,8 @@ def counted(lines: Iterable[ReadLine]) -> Iterator[str]:
     for kind, forms in by_kind.items():
         if kind == "table":
             for path, count in forms.items():
-                yield f"{_lines(count)} of table {path}"
+                what = "file" if tables.is_configuration(path) else "table"
+                yield f"{_lines(count)} of {what} {path}"
             continue
         total = sum(forms.values())
         named = [form for form, _ in forms.most_common() if form not in ("continued", "master.cf")]

@@ -30,6 +30,7 @@ _INLINE = re.compile(
 )
 _QUOTED = re.compile(r"\"([^\"]{1,1000})\"|`([^`]{1,1000})`|'([^']{1,1000})'")
 _ALIASES = re.compile(r"\balias(?:es)?(?: file| table| map)\b|^[*#= ]*aliases[ *]*:")
+_DOVECOT = re.compile(r"\bdove(?:cot|conf) -n\b")
 _NAMES_FILE = re.compile(r".*/(?:mailname|hostname)")
 # Lines that entries of a table look like, so that a blank line does not end it.
 _ENTRY = re.compile(
@@ -63,7 +64,8 @@ def heading(line: str, named: Mapping[str, str]) -> str:
     is_value = "=" in command.partition(path)[0].strip("= ") or _ASKED.search(command)
     if is_made or is_value:
         return ""
-    introduces = bare.endswith((":", ":*", ":**", ":`", "->"))
+    is_banner = bare.startswith("#") and bare.endswith(path) and is_configuration(path)
+    introduces = is_banner or bare.endswith((":", ":*", ":**", ":`", "->"))
     if introduces or command.startswith(("cat ", "sudo cat ")):
         return path
     words = [word.strip(_EDGES).lower() for word in command.replace(path, " ").split()]
@@ -74,6 +76,12 @@ def heading(line: str, named: Mapping[str, str]) -> str:
 def _by_name(bare: str, named: Mapping[str, str]) -> str:
     if bare.endswith(":") and _ALIASES.search(bare):
         return "/etc/aliases"
+    if _DOVECOT.search(bare):
+        return "/etc/dovecot/dovecot.conf"
+    if bare.endswith(":") and (last := bare.rsplit(maxsplit=1)[-1].strip(_EDGES)) and "." in last:
+        of_the_file = [path for path in named if path.endswith(f"/{last}")]
+        if len(of_the_file) == 1:
+            return of_the_file[0]
     word = bare.strip(_EDGES)
     if not word or " " in word or not (bare.endswith(":") or bare[0] in "#*=[`-"):
         return ""
@@ -121,6 +129,11 @@ def asked(line: str) -> tuple[str, str] | None:
     """Return path and key of a command "postmap -q KEY hash:PATH", or None."""
     found = _ASKED.search(line)
     return (found[2], found[1]) if found else None
+
+
+def is_prompt(line: str) -> bool:
+    """Return True if a line begins with a shell's prompt, as "root@mx:~# "."""
+    return "@" in line and _PROMPT.match(f"{line.strip()} ") is not None
 
 
 def is_entry(line: str, *, after_blank: bool) -> bool:

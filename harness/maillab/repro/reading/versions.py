@@ -38,6 +38,8 @@ _FIRST_WITH_LEVELS = (3, 0)
 # A main.cf of fewer settings may be an excerpt.
 _WHOLE_MIN = 12
 _SORTED_MIN = 8
+# Debian's main.cf begins so.
+_BEGINS_WHOLE = re.compile(r"/usr/share/postfix/main\.cf\.dist")
 _PARTS_OF_ALL = ("mydestination", "myhostname", "mynetworks", "relayhost", "alias_maps")
 
 
@@ -96,11 +98,17 @@ def why_level_zero(
         return f"Postfix {version} has no compatibility levels"
     if _BACKWARDS.search(text):
         return "the log names backwards-compatible default settings"
-    filtered = re.search(r"postconf[^\n|]{0,40}\|\s*grep", text)
-    by_name = [name for name in order if name in settings]
-    if not filtered and len(by_name) >= _SORTED_MIN and by_name == sorted(by_name):
+    return _why_whole(text, [name for name in order if name in settings])
+
+
+def _why_whole(text: str, names: list[str]) -> str:
+    """Return why the settings are all of a main.cf's, or ""."""
+    if re.search(r"postconf[^\n|]{0,40}\|\s*grep", text):
+        return ""
+    if len(names) >= _SORTED_MIN and names == sorted(names):
         return "the whole 'postconf -n' has no compatibility_level"
-    several = sum(name in settings for name in _PARTS_OF_ALL)
-    if not filtered and len(by_name) >= _WHOLE_MIN and several > len(_PARTS_OF_ALL) // 2:
+    several = sum(name in names for name in _PARTS_OF_ALL) > len(_PARTS_OF_ALL) // 2
+    begins = len(names) >= _SORTED_MIN and _BEGINS_WHOLE.search(text) is not None
+    if begins or (several and len(names) >= _WHOLE_MIN):
         return "the whole main.cf has no compatibility_level"
     return ""
