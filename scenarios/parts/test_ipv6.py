@@ -198,6 +198,7 @@ def test_behaviour_a_bind_address_decides_who_the_client_is(lab: Lab) -> None:
     """With a second IPv6 address, smtp_bind_address6 decides which one the receiver sees."""
     lab.mail.configure(smtp_address_preference="ipv6")
     second = lab.mail.add_address6(77)
+    lab.mail.configure(smtp_bind_address6=lab.mail.address6)
     lab.mail.cure.configure(smtp_bind_address6=second)
 
     mail = sent(lab)

@@ -48,6 +48,14 @@ def test_a_scenarios_changes_of_addresses_end_with_it(lab: Lab) -> None:
     )
 
 
+def test_programs_that_may_use_both_versions_try_ipv4_first(lab: Lab) -> None:
+    """So a site's other parts go on as before it had IPv6."""
+    found = lab.sender.run("getent", "ahosts", lab.primary.fqdn).stdout.split()
+
+    assert found[0] == lab.primary.address
+    assert lab.primary.address6 in found
+
+
 def test_an_engine_that_turns_ipv6_off_on_interfaces() -> None:
     """The agent turns it on again, although it cannot write in /proc/sys."""
     images.ensure(["3.10"])

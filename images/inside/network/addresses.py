@@ -38,7 +38,7 @@ async def address_add(address: str, beside: str) -> dict[str, Any]:
             "index": found[0]["index"],
             "address": address,
             "prefixlen": found[0]["prefixlen"],
-            **({"flags": netlink.NODAD} if is_ipv6(address) else {}),
+            **(netlink.AS_ALL if is_ipv6(address) else {}),
         }
         route.addr("add", **added)
         _addresses.add(added)

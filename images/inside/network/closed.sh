@@ -101,6 +101,8 @@ look() {
 
 # Give each interface an IPv6 address for each IPv4 address that it has, unless IPv6 is off.
 # Duplicate address detection would hold them back for a second; the engine gave out the numbers.
+# They are "deprecated" (RFC 6724 section 5, rule 3): a program that looks up a name and may use
+# both versions tries IPv4 first, as in labs before IPv6, and Postfix as its settings say.
 have_ipv6() {
   local off=1 device address mtu word part batch
   [ ! -d $IPV6 ] || read -r off <$IPV6/default/disable_ipv6
@@ -120,13 +122,13 @@ have_ipv6() {
   for address in "${OWN[@]}"; do
     device=${address% *} address=${address#* }
     behind 2001:db8:: "$address"
-    batch+=$'\n'"addr add $REPLY dev $device nodad"
+    batch+=$'\n'"addr add $REPLY dev $device nodad valid_lft forever preferred_lft 0"
     batch+=$'\n'"addr add fe80::${address%/*}/64 dev $device nodad"
   done
   # A host's further addresses, in its first network (agent-init.sh).
   for address in ${ADDRESSES:-}; do
     behind 2001:db8:: "$address/${OWN[0]#*/}"
-    batch+=$'\n'"addr add $REPLY dev ${OWN[0]% *} nodad"
+    batch+=$'\n'"addr add $REPLY dev ${OWN[0]% *} nodad valid_lft forever preferred_lft 0"
   done
   # IPv4's routes, through the same routers.
   while read -r -a word; do

@@ -24,6 +24,11 @@ CLONED = 0x200
 BY_KERNEL = 2
 # The flag of an address that is not tested for duplicates.
 NODAD = 0x02
+# The flag of an address that has a lifetime of preference, and none of it left (closed.sh).
+DEPRECATED = 0x20
+LIVES_FOR_EVER_S = 0xFFFFFFFF
+# How hosts have their IPv6 addresses.
+AS_ALL = {"flags": NODAD, "cacheinfo": {"preferred": 0, "valid": LIVES_FOR_EVER_S}}
 TABLE_MAIN = 254
 LOOPBACK = 1
 SCOPE_GLOBAL, SCOPE_LINK = 0, 253
@@ -85,7 +90,10 @@ def add_route(route: IPRoute, message: Any) -> None:
 
 def add_address(route: IPRoute, message: Any) -> None:
     """Add an address from a listing, as it was."""
-    settings = {"flags": message["flags"] & NODAD} if message["family"] == socket.AF_INET6 else {}
+    settings: dict[str, Any] = {}
+    if message["family"] == socket.AF_INET6:
+        deprecated = message["flags"] & DEPRECATED
+        settings = dict(AS_ALL) if deprecated else {"flags": message["flags"] & NODAD}
     for name in ("label", "broadcast"):
         value = message.get_attr(f"IFA_{name.upper()}")
         settings |= {name: value} if value else {}
