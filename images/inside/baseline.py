@@ -13,8 +13,8 @@ import running
 import snapshot
 from operations import operation
 
-# The mail host that shares the agent's network restores its own queue or mailboxes.
-snapshot.UNWATCHED.update(("/var/spool/postfix", "/var/vmail"))
+# The host that shares the agent's network restores its own queue, mailboxes or rows.
+snapshot.UNWATCHED.update(("/var/spool/postfix", "/var/vmail", "/var/lib/tables"))
 # The index of the session among the fields after the name (proc(5) stat).
 SESSION = 3
 # The container's first process writes this file when its start is complete.

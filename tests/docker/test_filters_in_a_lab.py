@@ -71,7 +71,7 @@ def test_a_reset_restores_filters_and_names(site: Lab) -> None:
 def processes(lab: Lab) -> list[int]:
     """Return the processes of the sender's opendkim; asking for them does not use the filter."""
     assert lab.sender.filters
-    pids: list[int] = lab.sender.filters.call("filter_pids", name="opendkim")["pids"]
+    pids: list[int] = lab.sender.filters.call("part_pids", name="opendkim")["pids"]
     return pids
 
 

@@ -30,24 +30,24 @@ class Filter:
         Raise LabError with its own words if it does not start.
         """
         self._note("", f"systemctl start {self.name}")
-        self._channel.call("filter_start", name=self.name)
+        self._channel.call("part_start", name=self.name)
 
     def stop(self) -> None:
         """Stop the filter; none of its processes is left on return."""
         self._note("", f"systemctl stop {self.name}")
-        self._channel.call("filter_stop", name=self.name)
+        self._channel.call("part_stop", name=self.name)
 
     def restart(self) -> None:
         """Start the filter again, with its present configuration; leave it if it is stopped."""
         self._note("", f"systemctl restart {self.name}")
-        self._channel.call("filter_restart", name=self.name)
+        self._channel.call("part_restart", name=self.name)
 
     def configure(self, **settings: str) -> None:
         """Set values in the filter's configuration file, and restart the filter."""
         lines = [f"{name} {value}" for name, value in settings.items()]
         self._note(self.name, "\n".join(lines))
         self._channel.call("filter_configure", name=self.name, settings=settings)
-        self._channel.call("filter_restart", name=self.name)
+        self._channel.call("part_restart", name=self.name)
 
     def write(self, path: str, content: str, *, mode: int | None = None, owner: str = "") -> None:
         """Write a file in the container of the host's filters."""

@@ -35,7 +35,7 @@ def sender(monkeypatch: pytest.MonkeyPatch) -> Host:
     """Return a host with filters and a name server."""
     role = Role("sender", "mail.example.com", (10,), has_postfix=False)
     host = Host(role, "198.18.0", Recording("baseline"), ScenarioState(Stream(), {}))
-    host.filters = Recording("filters")
+    host.filters = Recording("supervised", "filters")
     dns = Recording("records")
     monkeypatch.setattr(host, "find_nameserver", lambda: Nameserver(dns, host.address))
     return host
@@ -51,7 +51,7 @@ def test_a_filter_is_restarted_with_its_new_configuration(sender: Host) -> None:
 
     assert requests(sender.filters) == [
         ("filter_configure", {"name": "opendkim", "settings": {"Mode": "sv"}}),
-        ("filter_restart", {"name": "opendkim"}),
+        ("part_restart", {"name": "opendkim"}),
     ]
 
 
@@ -78,8 +78,8 @@ def test_a_filter_that_is_not_withheld_is_changed(sender: Host) -> None:
     sender.cure.publish("example.com", "TXT", "v=spf1 -all")
 
     assert requests(sender.filters) == [
-        ("filter_stop", {"name": "opendkim"}),
-        ("filter_start", {"name": "opendkim"}),
+        ("part_stop", {"name": "opendkim"}),
+        ("part_start", {"name": "opendkim"}),
     ]
     published = [arguments["rdata"] for _, arguments in requests(sender.nameserver.channel)]
     assert published == [['"v=spf1 +all"'], ['"v=spf1 -all"']]

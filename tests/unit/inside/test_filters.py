@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import filterparts
 import filters
 import parts
 import supervisor
@@ -44,7 +45,7 @@ ffff8883: 00000002 00000000 00010000 0001 01 12347
 def test_a_filter_listens_where_its_configuration_says(
     name: str, configuration: str, ports: list[int], paths: list[str]
 ) -> None:
-    assert parts.sockets(parts.PARTS[name], configuration) == (ports, paths)
+    assert parts.sockets(filterparts.PARTS[name], configuration) == (ports, paths)
 
 
 def test_only_sockets_that_listen_count() -> None:
@@ -88,7 +89,7 @@ def test_an_error_of_the_supervisor_is_raised(
             await writer.wait_closed()
 
         async with await asyncio.start_unix_server(serve, tmp_path / "control"):
-            await filters.ask("start", names=["postgrey"])
+            await supervisor.ask("start", names=["postgrey"])
 
     with pytest.raises(RuntimeError, match="postgrey does not listen: no reason"):
         run(asked())
