@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from maillab.hosts.sendmail import SendmailHost
     from maillab.hosts.serverhost import ServerHost
     from maillab.hosts.session import Reply, Session
+    from maillab.hosts.tables import TableServer, TablesHost
     from maillab.lab import pcap
     from maillab.lab.lab import Lab
     from maillab.lab.mail_lab import MailLab
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         Started,
         TlsSession,
     )
+    from maillab.mail.tableslog import TableConnection, TableLoginRefused, TableQuery
     from maillab.scenario.state import Mail
 
 _MODULES = {
@@ -77,6 +79,7 @@ _NAMES = {
     "maillab.hosts.sendmail": ("SendmailHost",),
     "maillab.hosts.serverhost": ("ServerHost",),
     "maillab.hosts.session": ("Reply", "Session"),
+    "maillab.hosts.tables": ("TableServer", "TablesHost"),
     "maillab.lab.lab": ("Lab",),
     "maillab.lab.mail_lab": ("MailLab",),
     "maillab.load.report": ("Report",),
@@ -91,6 +94,7 @@ _NAMES = {
         *("Connected", "Delivery", "Disconnected", "Event", "Expired", "HopFailed", "Notified"),
         *("PickedUp", "Rejected", "Removed", "Screened", "Started", "TlsSession"),
     ),
+    "maillab.mail.tableslog": ("TableConnection", "TableLoginRefused", "TableQuery"),
     "maillab.scenario.state": ("Mail",),
 }
 _HOME = {name: home for home, names in _NAMES.items() for name in names}
@@ -146,6 +150,11 @@ __all__ = [
     "Session",
     "Started",
     "Stored",
+    "TableConnection",
+    "TableLoginRefused",
+    "TableQuery",
+    "TableServer",
+    "TablesHost",
     "TlsSession",
     "UnknownName",
     "VacationSent",

@@ -42,7 +42,7 @@ _SIGNALS: _Lies = {
     "signals_stop": {"confirmed": [101, 102, 103], "waited_s": []},
 }
 _STRACE: _Lies = {"inject_start": {"injection": 9999}, "inject_stop": {}}
-_HELD: _Lies = {"filter_hold": {"hold": 9999}, "filter_release": {}}
+_HELD: _Lies = {"part_hold": {"hold": 9999}, "part_release": {}}
 _FILLER: _Lies = {
     "fill": {"filler": 9999, "free_bytes": 0, "free_inodes": 0},
     "take_inodes": {"filler": 9999, "free_bytes": 0, "free_inodes": 0},
@@ -84,7 +84,8 @@ LIES: dict[str, _Lies] = {
     },
     **dict.fromkeys(("DiskFull", "InodesGone"), _FILLER),
     "OpenFilesLimit": {"open_files": {"limit": 9999}, "open_files_any": {}},
-    **dict.fromkeys(("FilterDown", "FilterFrozen"), _HELD),
+    **dict.fromkeys(("FilterDown", "FilterFrozen", "TableDown", "TableFrozen"), _HELD),
+    "TablePassword": {"hold_rows": {"hold": 9999}, "release_rows": {}},
     # More processes than any limit.
     "ProcessLimit": {"process_count": {"current": 20_000}},
 }  # fmt: skip

@@ -187,12 +187,13 @@ def _stock(wanted: list[Image]) -> list[_Row]:
             (today() - day).days if (day := packages_day(entry["Labels"])) != date.min else None,
         )
         rows |= {tag: replace(row, tag=tag) for tag in entry["RepoTags"] or []}
-    sources = [*own_images(), *_all(list(SUITES))]
+    own = list(dict.fromkeys(image for version in SUITES for image in own_images(version)))
+    sources = [*own, *_all(list(SUITES))]
     stale = [tag for entry in existing for tag in _stale(entry["RepoTags"] or [], sources)]
     return [
         *(rows.get(image.tag, _Row(image.tag, "missing")) for image in wanted),
         # A missing image of one topology is not shown: the first lab that runs it builds it.
-        *(rows[image.tag] for image in own_images() if image.tag in rows),
+        *(rows[image.tag] for image in own if image.tag in rows),
         # Bases last: the engine keeps them while other images use them.
         *(replace(rows[tag], state="stale") for tag in sorted(stale, key=_is_base)),
     ]

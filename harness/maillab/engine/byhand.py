@@ -39,8 +39,8 @@ def write(versions: Sequence[str], *, chosen: bool = False) -> None:
     if named and named not in versions:
         return
     version = named or (VERSION_DEFAULT if VERSION_DEFAULT in versions else versions[0])
-    images = dict.fromkeys([*needed(version), *own_images()])
-    text = _HEADER + "".join(f"{image.kind.upper()}_IMAGE={image.tag}\n" for image in images)
+    images = dict.fromkeys([*needed(version), *own_images(version)])
+    text = _HEADER + "".join(f"{image.variable}={image.tag}\n" for image in images)
     with contextlib.suppress(OSError):
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return

@@ -302,7 +302,7 @@ def up(topology: Topology, version: str, *, pool: str = "") -> Project:
             "NET": net,
             "HEALTH_INTERVAL": "24h",
             **kernel_parameters(),
-            **{f"{image.kind.upper()}_IMAGE": image.tag for image in wanted},
+            **{image.variable: image.tag for image in wanted},
         }
         lab = LabCompose(name, topology.path, environment)
         refused = ""

@@ -24,7 +24,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -51,6 +51,8 @@ _CACHED_FOR_DAYS = 7
 PACKAGES_LABEL = "maillab.packages"
 VERSION_LABEL = "maillab.version"
 _NEVER = date.min
+# A mail host's Postfix and more packages: an image of each version.
+_VARIANT = "postfix-"
 # A line that a build prints (prepare.sh).
 _INSTALLED = "maillab: installed "
 
@@ -88,8 +90,15 @@ class Image:
 
     @property
     def base(self) -> Image:
-        """The base image, of the Debian release that the suite belongs to."""
+        """The image that it is made of: of the Debian release, or of the same Postfix."""
+        if self.kind.startswith(_VARIANT):
+            return postfix(self.version)
         return Image("base", versions.release_of(self.suite))
+
+    @property
+    def variable(self) -> str:
+        """The variable that names it in a topology's file."""
+        return f"{self.kind.upper().replace('-', '_')}_IMAGE"
 
     @property
     def title(self) -> str:
@@ -114,19 +123,24 @@ def needed(version: str, own: Iterable[str] = ()) -> list[Image]:
     return [
         postfix(version),
         *(Image(kind, _TOOLS_SUITE) for kind in _OF_EVERY_LAB[1:]),
-        *(_own(kind) for kind in own if kind not in _OF_EVERY_LAB),
+        *(_own(kind, version) for kind in own if kind not in _OF_EVERY_LAB),
     ]
 
 
-def own_images() -> list[Image]:
+def own_images(version: str = VERSION_DEFAULT) -> list[Image]:
     """Return the images that only some topologies run; the first lab that needs one builds it."""
     recipes = resources.images().glob("*/Dockerfile")
     kinds = sorted({path.parent.name for path in recipes} - {"base", *_OF_EVERY_LAB})
-    return [Image(kind, _TOOLS_SUITE) for kind in kinds]
+    return [
+        replace(postfix(version), kind=kind)
+        if kind.startswith(_VARIANT)
+        else Image(kind, _TOOLS_SUITE)
+        for kind in kinds
+    ]
 
 
-def _own(kind: str) -> Image:
-    known = {image.kind: image for image in own_images()}
+def _own(kind: str, version: str) -> Image:
+    known = {image.kind: image for image in own_images(version)}
     if kind not in known:
         raise UnknownName.among("image", kind, list(known))
     return known[kind]
@@ -184,8 +198,9 @@ def renew(versions: list[str], older_than_days: int = RENEW_AFTER_DAYS) -> None:
     image that could not be rebuilt stays unchanged.
     """
     oldest = today() - timedelta(min(older_than_days, today().toordinal() - 1))
-    own = [image for image in own_images() if packages_of(image) is not None]
-    wanted = dict.fromkeys([*_wanted(versions), *own])
+    own = [image for version in versions for image in own_images(version)]
+    made = [image for image in dict.fromkeys(own) if packages_of(image) is not None]
+    wanted = dict.fromkeys([*_wanted(versions), *made])
     _make_all([image for image in wanted if (packages_of(image) or _NEVER) < oldest], oldest)
 
 
@@ -233,7 +248,7 @@ def _make(image: Image, progress: Progress, oldest: date) -> None:
             return
         name = image.title
         base = image.base
-        _make_base(base, progress, oldest)
+        (_make_base if base.kind == "base" else _make)(base, progress, oldest)
         progress.say(name, "building")
         began = time.monotonic()
         _build(image, base.tag, lambda text: progress.say(name, text), oldest)

@@ -41,6 +41,9 @@ from maillab.faults.process.host_crashed import HostCrashed as HostCrashed
 from maillab.faults.process.host_frozen import HostFrozen as HostFrozen
 from maillab.faults.process.open_files_limit import OpenFilesLimit as OpenFilesLimit
 from maillab.faults.process.process_limit import ProcessLimit as ProcessLimit
+from maillab.faults.process.table_down import TableDown as TableDown
+from maillab.faults.process.table_frozen import TableFrozen as TableFrozen
+from maillab.faults.process.table_password import TablePassword as TablePassword
 from maillab.faults.registry import REGISTRY as REGISTRY
 from maillab.faults.smtp.extension_rewriter import ExtensionRewriter as ExtensionRewriter
 from maillab.faults.smtp.greeting import Greeting as Greeting

@@ -12,6 +12,7 @@ from maillab.hosts.host import Host
 from maillab.hosts.postfix import PostfixHost
 from maillab.hosts.sendmail import SendmailHost
 from maillab.hosts.serverhost import ServerHost
+from maillab.hosts.tables import TablesHost
 from maillab.scenario.state import ScenarioState
 from maillab.site.ipv6 import behind_prefix
 from maillab.site.topology import Role, Topology
@@ -40,11 +41,12 @@ _AGENT_PROGRAMS = (
     "routes",
 )
 _NAME_SERVER_PROGRAMS = ("baseline", LATER, "packetfilter", "netstate", "dnsproxy", "records")
-_FILTER_PROGRAMS = ("filters",)
+_FILTER_PROGRAMS = ("supervised", "filters")
 _POSTFIX_PROGRAMS = ("machine", "processes", "disk")
 _SENDMAIL_PROGRAMS = ("sendmailhost",)
 _DOVECOT_PROGRAMS = ("dovecothost",)
 _FRONT_PROGRAMS = ("fronthost",)
+_TABLES_PROGRAMS = ("supervised", "tableshost")
 
 
 def hosts(
@@ -75,6 +77,8 @@ def _kind(role: Role) -> tuple[type[ServerHost], tuple[str, ...]]:
         return DovecotHost, _DOVECOT_PROGRAMS
     if role.has_front:
         return FrontHost, _FRONT_PROGRAMS
+    if role.has_tables:
+        return TablesHost, _TABLES_PROGRAMS
     return PostfixHost, _POSTFIX_PROGRAMS
 
 

@@ -19,6 +19,7 @@ from maillab.hosts.host import Host
 from maillab.hosts.mailserver import UNDER_WAY, MailServer
 from maillab.hosts.postfix import PostfixHost
 from maillab.hosts.serverhost import ServerHost
+from maillab.hosts.tables import TablesHost
 from maillab.hosts.tls import Authority
 from maillab.lab import assembly
 from maillab.lab.clock import Clock
@@ -135,6 +136,11 @@ class Lab:
     def dovecot_hosts(self) -> list[DovecotHost]:
         """The mailbox servers: the hosts that run Dovecot."""
         return [host for host in self.servers if isinstance(host, DovecotHost)]
+
+    @property
+    def table_hosts(self) -> list[TablesHost]:
+        """The hosts that run servers of lookup tables."""
+        return [host for host in self.servers if isinstance(host, TablesHost)]
 
     @property
     def mail_hosts(self) -> list[MailServer]:

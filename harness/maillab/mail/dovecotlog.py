@@ -1,5 +1,8 @@
 """Parser for Dovecot's log: LMTP deliveries, Sieve actions and logins. Pure.
 
+The lines of a supervisor (images/inside/supervisor.py) and of its servers of tables are read
+here, too.
+
 The texts are those of Dovecot 2.4. An LMTP session has an id, which is also in Dovecot's reply
 to Postfix and in the Received header; it takes the place of a queue id. As in ``maillog``,
 each pattern takes time proportional to the line's length.
@@ -11,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maillab.mail import maillog
+from maillab.mail import maillog, tableslog
 from maillab.mail.maillog import Delivery, Event, Started
 
 _FLAGS = re.ASCII | re.DOTALL
@@ -126,11 +129,24 @@ class NotStarted(Event):
 
 
 def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:
-    """Parse one line of a host's log, Dovecot's or any that ``maillog`` knows; never fail."""
+    """Parse one line of a host's log, whatever server it runs; never fail."""
     event = maillog.parse(line, host=host, seq=seq, arrived=arrived)
-    if event.program != "dovecot":
-        return event
-    return _read(event, event.text) or event
+    if event.program == "dovecot":
+        return _read(event, event.text) or event
+    if event.program == "supervisor":
+        return _supervised(event)
+    if found := tableslog.read(event.program, event.text):
+        kind, fields = found
+        return _of(event, kind, **fields)
+    return event
+
+
+def _supervised(event: Event) -> Event:
+    """Return the event of a line with which a supervisor reports its start."""
+    what, _, words = event.text.partition(": ")
+    if what == "started":
+        return _of(event, Started, version="", configuration=words)
+    return _of(event, NotStarted, words=words) if what == "Fatal" else event
 
 
 # The named groups of each pattern are the fields of its event.

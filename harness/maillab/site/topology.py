@@ -1,7 +1,7 @@
 """The topology that a Compose file describes: hosts, roles, names and addresses.
 
 A mail host is a pair of services: NAME (Postfix, or what its image says: Sendmail, Dovecot,
-HAProxy)
+HAProxy, servers of tables)
 and NAME-net (its agent, which owns hostname and addresses). An agent alone is a client.
 Reads one file and does no other I/O.
 """
@@ -25,7 +25,7 @@ _AGENT = "-net"
 _ADDRESS = re.compile(r"\$\{[^}]*\}\.([0-9]{1,3})")
 _NUMBER_MAX = 254
 _BYTES_MAX = 1_000_000
-_OWN_IMAGE = re.compile(r"\$\{([A-Z]+)_IMAGE:(?:\?|-maillab/)")
+_OWN_IMAGE = re.compile(r"\$\{([A-Z_]+)_IMAGE:(?:\?|-maillab/)")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Role:
     has_postfix: bool
     has_sendmail: bool = False
     has_dovecot: bool = False
+    has_tables: bool = False
     # For a front: the host whose mail server it publishes, and its address on that side.
     publishes: str = ""
     inner_number: int = 0
@@ -49,8 +50,8 @@ class Role:
 
     @property
     def has_server(self) -> bool:
-        """Return True for a host with an MTA, a mailbox server or a front, a pair of services."""
-        return self.has_mail or self.has_dovecot or self.has_front
+        """Return True for a pair of services: an MTA, mailboxes, a front, or tables."""
+        return self.has_mail or self.has_dovecot or self.has_front or self.has_tables
 
     @property
     def has_front(self) -> bool:
@@ -180,7 +181,7 @@ def parse(text: str, path: Path) -> Topology:
     named = (
         _OWN_IMAGE.match(entry["image"]) for entry in services.values() if _has_text(entry, "image")
     )
-    own_images = tuple(sorted({found[1].lower() for found in named if found}))
+    own_images = tuple(sorted({found[1].lower().replace("_", "-") for found in named if found}))
     pairs = {name for role in roles.values() for name in (role.name, role.agent_service)}
     others = tuple(name for name in services if name not in pairs and _is_ours(services[name]))
     name_servers = {name: _numbers(services[name]) for name in others if _is_dns(services[name])}
@@ -281,13 +282,15 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
     if "FRONT_IMAGE" in image:
         return _front(name, fqdn, numbers, services, path)
     has_sendmail, has_dovecot = "SENDMAIL_IMAGE" in image, "DOVECOT_IMAGE" in image
+    has_tables = "{TABLES_IMAGE" in image
     return Role(
         name,
         fqdn,
         numbers,
-        has_postfix=not (has_sendmail or has_dovecot),
+        has_postfix=not (has_sendmail or has_dovecot or has_tables),
         has_sendmail=has_sendmail,
         has_dovecot=has_dovecot,
+        has_tables=has_tables,
     )
 
 

@@ -26,7 +26,7 @@ ASKERS = sorted(
 BOUND = "timeout_s"
 SOURCES = [
     path
-    for folder in ("inside", "dns", "dovecot", "filters", "front", "sendmail")
+    for folder in ("inside", "dns", "dovecot", "filters", "front", "sendmail", "tables")
     for path in resources.images().joinpath(folder).rglob("*.py")
 ]
 PROGRAMS = {path.stem: operations.offered(path.stem) for path in SOURCES}
@@ -115,7 +115,7 @@ def test_the_requests_of_the_harness_were_found() -> None:
     assert len(lines) == len(REQUESTS), sorted(set(lines) - {asked.place for asked in REQUESTS})
 
 
-@pytest.mark.parametrize("program", ["sendmailhost", "dovecothost", "fronthost"])
+@pytest.mark.parametrize("program", ["sendmailhost", "dovecothost", "fronthost", "tableshost"])
 def test_programs_with_the_same_operation_have_the_same_answer(program: str) -> None:
     """The programs of other servers return the same fields as Postfix's."""
     postfix, other = PROGRAMS["machine"] | PROGRAMS["processes"], PROGRAMS[program]

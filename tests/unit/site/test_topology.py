@@ -245,6 +245,16 @@ def test_a_front_without_what_it_publishes_is_refused(environment: str) -> None:
         topology.parse(text, HERE)
 
 
+def test_a_host_with_tables_is_a_pair_but_no_mail_host() -> None:
+    """A mail host whose image has more dictionaries is a Postfix host all the same."""
+    site = topology.load("hosting")
+    tables, mail = site.role("tables"), site.role("mail")
+
+    assert (tables.has_server, tables.has_mail, tables.has_tables) == (True, False, True)
+    assert (mail.has_postfix, mail.has_tables) == (True, False)
+    assert site.own_images == ("dovecot", "postfix-tables", "tables")
+
+
 def test_the_header_is_the_first_comment_without_its_hashes() -> None:
     """Text after an empty line is not part of it."""
     assert topology.parse(GOOD, HERE).header == (
@@ -422,7 +432,7 @@ def test_no_image_has_a_name_that_checkouts_share(name: str) -> None:
     services = yaml.safe_load(text)["services"].values()
 
     for image in (service["image"] for service in services if "image" in service):
-        assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:\?run 'make setup' first\}", image)
+        assert re.fullmatch(r"\$\{[A-Z_]+_IMAGE:\?run 'make setup' first\}", image)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
 
-from maillab.faults.process.filters import FilterFault
+from maillab.errors import BadInput
+from maillab.faults.process.supervised import FROZEN, filters_of, held
 from maillab.faults.registry import fault
+from maillab.hosts.host import Host
+from maillab.scenario.state import Witness
 
 
 @fault(
@@ -16,7 +19,7 @@ from maillab.faults.registry import fault
     example={"filter": "opendkim"},
 )
 @dataclass(frozen=True)
-class FilterFrozen(FilterFault):
+class FilterFrozen:
     """SIGSTOP for a filter beside the mail host, such as "opendkim", and SIGCONT at the end.
 
     The kernel still accepts Postfix's connections, but no answer comes. Postfix waits for a
@@ -24,9 +27,12 @@ class FilterFrozen(FilterFault):
     that the kernel shows in state T (proc(5)).
     """
 
-    HOW: ClassVar[str] = "frozen"
-    SEEN: ClassVar[str] = "processes seen in state T"
+    filter: str
 
-    def acted(self, state: str) -> bool:
-        """Return True if the process is stopped."""
-        return state == "T"
+    def __post_init__(self) -> None:
+        if not self.filter:
+            raise BadInput(f"{self!r}: filter must be a name such as opendkim")
+
+    def on(self, host: Host) -> AbstractContextManager[Witness]:
+        """Keep the filter from answering for the block."""
+        return held(host, filters_of(host, self), self, self.filter, FROZEN)
