@@ -28,8 +28,8 @@ def test_a_form_is_read_in_full(paste: dict[str, Any]) -> None:
         assert getattr(found, name) == paste.get(name, getattr(found, name))
     assert found.lines == paste.get("log_lines", found.lines)
     assert found.reading.cut == paste.get("cut", 0)
-    if "reply" in paste:
-        assert [fate.reply for fate in found.fates] == [paste["reply"]]
+    for name in {"reply", "relay"} & paste.keys():
+        assert [getattr(fate, name) for fate in found.fates] == [paste[name]]
     for text in paste.get("not_read", []):
         assert any(text in line for line in found.reading.not_read)
     assert bool(found.reading.not_read) == ("not_read" in paste)
