@@ -55,8 +55,8 @@ class Workers:
         finished = False
         while line := await worker.stdout.readline():
             told = json.loads(line)
-            if "message" in told:
-                self.messages.append(told["message"])
+            if "messages" in told:
+                self.messages += told["messages"]
             elif "error" in told:
                 self.error = told["error"]
             elif "end" in told:

@@ -2,8 +2,8 @@
 
 The channel (load.py) starts worker processes, which run this file as a program. The
 argument is a file with the plan, "go" comes on standard input. On standard output a worker
-reports its counts as a JSON line a few times a second, and at the end one line for each
-message. A worker that is ended early reports what it has done.
+reports its counts as a JSON line a few times a second, and at the end all messages, several
+to a line. A worker that is ended early reports what it has done.
 
 A worker is one loop over epoll(7). Its sessions (loadsession.py) are state machines, and
 one periodic check looks for deadlines that have passed.
@@ -45,6 +45,8 @@ CHECK_EVERY_S = 0.2
 # How long sessions may go on once the load is to end.
 GRACE_S = 1.0
 INPUT = 0
+# Messages are reported together up to this number of recipients, so that no line is too long.
+LINE_RECIPIENTS = 100
 TOKEN = b"@TOKEN@"
 TO = b"@TO@"
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -222,14 +224,14 @@ class Worker:
         for session in self.sessions:
             session.close()
         self.report()
+        messages, recipients = [], 0
         for record in self.records:
-            phases = {name: took for name, took in zip(PHASES, record.phases) if took}  # noqa: B905  # pairs
-            line = [
-                record.number, record.recipients, record.template, record.outcome, record.code,
-                record.text, record.rejections, record.attempts, record.due_s, record.done_s,
-                phases,
-            ]  # fmt: skip
-            sys.stdout.write(json.dumps({"message": line}) + "\n")
+            messages.append(_reported(record))
+            recipients += len(record.recipients)
+            if recipients >= LINE_RECIPIENTS:
+                sys.stdout.write(json.dumps({"messages": messages}) + "\n")
+                messages, recipients = [], 0
+        sys.stdout.write(json.dumps({"messages": messages}) + "\n")
         sys.stdout.write(json.dumps({"end": True}) + "\n")
         sys.stdout.flush()
 
@@ -360,6 +362,15 @@ class _Draw:
         if count == 1:
             return [self.recipients[int(dice.random() * len(self.recipients))]], template
         return dice.sample(self.recipients, count), template
+
+
+def _reported(record: Record) -> list[Any]:
+    """Return a message as it is reported."""
+    phases = {name: took for name, took in zip(PHASES, record.phases) if took}  # noqa: B905  # pairs
+    return [
+        record.number, record.recipients, record.template, record.outcome, record.code,
+        record.text, record.rejections, record.attempts, record.due_s, record.done_s, phases,
+    ]  # fmt: skip
 
 
 def _command(words: str) -> bytes:
