@@ -9,8 +9,8 @@ two take turns in going first. smtpbench (PyPI) does the same work with a thread
 postal(8) does not: it sends at a rate for whole minutes until it is killed, and not a given
 number of messages.
 
-Wall times need an idle machine. The CPU time of the two senders does not: it is their containers',
-from before the program starts until its report is there.
+Wall times need an idle machine. The CPU time of the two senders depends on it less. It is
+that of their containers, from before the program starts until its report is there.
 """
 
 from __future__ import annotations

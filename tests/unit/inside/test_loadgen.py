@@ -44,6 +44,13 @@ def test_every_message_is_reported_once_and_arrives_once() -> None:
     assert set(messages[0].phases) == set(PHASES)
 
 
+def test_messages_that_fill_several_lines_are_reported_once_each() -> None:
+    """A worker reports some messages in a line, and the last ones in a shorter one."""
+    messages, _ = run(play(Sink(), messages=250, messages_per_session=25))
+
+    assert [message.number for message in messages] == list(range(250))
+
+
 def test_sessions_take_as_many_messages_as_asked_for() -> None:
     """Ten in two sessions each of five."""
     sink = Sink()
