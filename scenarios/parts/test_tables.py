@@ -149,7 +149,7 @@ def test_cure_a_row_of_sqlite_makes_an_address(lab: Lab) -> None:
     """SQLite needs no server: the table is a file of the mail host."""
     lab.mail.configure(**maps("sqlite"))
     row = "INSERT INTO aliases VALUES ('sales@example.com', 'alice@example.com');"
-    lab.mail.cure.run_tool("sqlite3", SQLITE, stdin=row)
+    lab.mail.cure.run_tool("python3", "/opt/maillab/sqlite.py", SQLITE, stdin=row)
 
     mail = received(lab, SALES)
 
