@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from maillab.engine import compose
 from maillab.errors import BadInput, LabError
 from maillab.lab.pool import Labs
 from maillab.repro import plan, play
-from maillab.repro.report import read
+from maillab.repro.report import CANNOT_TELL, read
 from maillab.site import topology
 from reports import LOGGED, REPORTS, SUBMITTED, WAYS
 
@@ -29,8 +30,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str,
     ("name", "status", "fate"),
     [
         ("relay-access-denied", 0, ("rejected", "4.7.1", 454)),
-        ("five-hundred-greeting", 0, ("bounced", "5.0.0", 0)),
-        ("greylisted", 0, ("deferred", "4.7.1", 0)),
+        ("five-hundred-greeting", 4, ("bounced", "5.0.0", 0)),
+        ("greylisted", 4, ("deferred", "4.7.1", 0)),
         ("unknown-virtual-user", 0, ("rejected", "5.1.1", 550)),
         ("connection-timed-out", 0, ("deferred", "4.4.1", 0)),
         # The reporter's main.cf does not accept mail for old.example at all.
@@ -55,7 +56,8 @@ def test_a_report_is_tried_in_a_lab(
     (recipient,) = result["recipients"]
     here = recipient["here"]
     assert (here["status"], here["dsn"], here["code"]) == fate
-    assert (code, recipient["same"]) == (status, not status)
+    verdicts = {0: "the same", 3: "DIFFERENT", 4: "cannot tell: the reply was played"}
+    assert (code, recipient["verdict"]) == (status, verdicts[status])
     assert result["settled"]
     assert result["postfix"]["here"].startswith(version)
 
@@ -175,7 +177,62 @@ def test_each_recipient_is_compared_with_its_own_report(
     }  # fmt: skip
     assert all(row["here"]["relay"].startswith("remote.") for row in result["recipients"])
     assert "by smtp to mail: acknowledged 250" in result["journey"]
-    assert code == 0
+    assert [row["verdict"] for row in result["recipients"]] == ["the same", CANNOT_TELL]
+    assert code == 4
+
+
+REFUSED = (
+    "myhostname = box.own.example\n{setting}\n"
+    "Nov  8 05:26:31 box postfix/qmgr[1]: ABCDEF1: from=<{sender}>, size=1, nrcpt=1"
+    " (queue active)\n"
+    "Nov  8 05:26:31 box postfix/smtp[1]: ABCDEF1: to=<you@b.example>,"
+    " relay=mx.b.example[192.0.2.5]:25, delay=1, dsn={dsn}, status={status}"
+    " (host mx.b.example[192.0.2.5] said: {reply}"
+    " (in reply to {stage} command))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "stage", "sender", "cure"),
+    [
+        ("530 5.7.0 Must issue a STARTTLS command first", "MAIL FROM", "me@own.example",
+         "smtp_tls_security_level = may"),
+        ("504 5.5.2 <me@box>: Sender address rejected: need fully-qualified address", "MAIL FROM",
+         "me@box", "sender_canonical_maps = static:me@example.com"),
+        ("554 5.7.1 <you@b.example>: Relay access denied", "RCPT TO", "me@own.example",
+         "transport_maps = static:discard:"),
+        ("550 5.1.1 <you@b.example>: Recipient address rejected: User unknown", "RCPT TO",
+         "me@own.example", "transport_maps = static:discard:"),
+    ],
+    ids=["STARTTLS", "sender without domain", "relay denied", "unknown user"],
+)  # fmt: skip
+def test_a_reply_with_a_reason_comes_from_a_real_server_and_goes_with_a_cure(
+    reply: str,
+    stage: str,
+    sender: str,
+    cure: str,
+    *,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Nothing is played, so that the same report with the cure in it is sent."""
+    report = tmp_path / "report"
+    results = []
+    for setting in ("biff = no", cure):
+        report.write_text(
+            REFUSED.format(
+                setting=setting, sender=sender, dsn=reply[4:9], status="bounced",
+                reply=reply, stage=stage,
+            )
+        )  # fmt: skip
+        results.append(run(capsys, str(report), "--postfix", request.config.option.postfix))
+
+    (sick, sick_result), (cured, cured_result) = results
+    assert sick_result["recipients"][0]["verdict"] == "the same", sick_result
+    assert sick == 0
+    assert cured_result["recipients"][0]["here"]["status"] == "sent", cured_result
+    assert cured == 3
 
 
 def test_a_lab_that_is_kept_is_named(
@@ -186,7 +243,8 @@ def test_a_lab_that_is_kept_is_named(
 
     cli.main(["repro", "--keep", report, "--postfix", request.config.option.postfix])
 
-    name = capsys.readouterr().out.rpartition("--lab ")[2].strip()
+    output = capsys.readouterr().out
+    (name,) = set(re.findall(r"--lab (\S+)", output))
     try:
         assert name in compose.projects()
         reported_line = "^smtp_skip_5xx_greeting = no$"

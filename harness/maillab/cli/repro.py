@@ -25,6 +25,7 @@ from maillab.site import topology
 from maillab.site.versions import Version
 
 _DIFFERS = 3
+_CANNOT_TELL = 4
 _TOPOLOGY_DEFAULT = "standalone"
 _STANDARD_INPUT = "-"
 _SHOWN_CHARS = 120
@@ -40,11 +41,12 @@ def register(add: Add) -> None:
         "lines, delivery notices or queue listings, in any order and form. --explain shows what\n"
         "each line was read as. Names and addresses are mapped to the lab's own. Settings that\n"
         "the lab cannot provide are left out and listed. Remote servers give the replies of the\n"
-        "report. Exits with 3 if the outcome differs from the report.",
+        "report. Exits with 3 if the outcome differs from the report, with 4 if the lab only\n"
+        "repeated another server's reply.",
         json='{"postfix": {"reported", "here"}, "read", "not_read", "others", "mapped", '
         '"left_out", "recipients": [{"recipient", '
-        '"same", "reported": {"status", "dsn", "relay", "reply", "code"}, "here"}], "settled", '
-        '"journey"}',
+        '"verdict", "same", "reported": {"status", "dsn", "relay", "reply", "code"}, "here"}], '
+        '"fatal", "settled", "journey"}',
     )
     parser.add_argument(
         "files",
@@ -136,14 +138,33 @@ def repro(arguments: Namespace) -> int:
             lab_name = _kept(labs, running)
     finally:
         labs.close()
-    differs = list(report.differences(planned.reported, outcome.fates))
+    verdicts = {
+        recipient: report.verdict(
+            planned.reported.get(recipient),
+            outcome.fates.get(recipient),
+            played=bool(outcome.played),
+        )
+        for recipient in planned.recipients
+    }
     if arguments.json:
-        print_json(_told(reported, planned, outcome, differs, found))
+        print_json(_told(reported, planned, outcome, verdicts, found))
     else:
-        _show(reported, planned, outcome, differs, f"Postfix {found}, {site.name}, host {name}")
+        _show(reported, planned, outcome, verdicts, f"Postfix {found}, {site.name}, host {name}")
         if arguments.keep:
             print(f"\nthe lab is still up: maillab shell {name} --lab {lab_name}")
-    return _DIFFERS if differs or not planned.reported else 0
+        if arguments.keep and outcome.played:
+            print(
+                "the reply is no longer played; to play it while a command runs:\n"
+                f"  {outcome.played} --lab {lab_name} -- COMMAND"
+            )
+    return _status(list(verdicts.values()))
+
+
+def _status(verdicts: list[str]) -> int:
+    """Return the exit status of the verdicts: a difference counts before a doubt."""
+    if "DIFFERENT" in verdicts or set(verdicts) == {"not in the report"}:
+        return _DIFFERS
+    return _CANNOT_TELL if report.CANNOT_TELL in verdicts else 0
 
 
 def _explain(reported: Report, *, as_json: bool) -> None:
@@ -299,7 +320,7 @@ def _closest(names: Sequence[str], wanted: str) -> str:
 
 
 def _told(
-    reported: Report, planned: Plan, outcome: Outcome, differs: list[str], version: str
+    reported: Report, planned: Plan, outcome: Outcome, verdicts: Mapping[str, str], version: str
 ) -> dict[str, object]:
     def fate(status: Fate | None) -> object:
         return asdict(status) if status else None
@@ -314,22 +335,28 @@ def _told(
         "recipients": [
             {
                 "recipient": recipient,
-                "same": recipient not in differs if recipient in planned.reported else None,
+                "verdict": verdicts[recipient],
+                "same": {"the same": True, "DIFFERENT": False}.get(verdicts[recipient]),
                 "reported": fate(planned.reported.get(recipient)),
                 "here": fate(outcome.fates.get(recipient)),
             }
             for recipient in planned.recipients
         ],
+        "fatal": outcome.fatal,
         "settled": outcome.settled,
         "journey": outcome.journey,
     }
 
 
 def _show(
-    reported: Report, planned: Plan, outcome: Outcome, differs: list[str], where: str
+    reported: Report, planned: Plan, outcome: Outcome, verdicts: Mapping[str, str], where: str
 ) -> None:
     _show_reading(reported)
     print(f"\nlab: {where}")
+    if outcome.fatal:
+        print("\ndied in the lab:")
+        for line in outcome.fatal:
+            print(f"  {line}")
     for title, lines in (
         ("mapped", planned.mapped + outcome.mapped),
         ("left out", planned.left_out + outcome.left_out),
@@ -340,8 +367,7 @@ def _show(
                 print(f"  {line}")
     for recipient in planned.recipients:
         reported_fate = planned.reported.get(recipient)
-        verdict = "not in the report" if reported_fate is None else "the same"
-        print(f"\n{recipient}: {'DIFFERENT' if recipient in differs else verdict}")
+        print(f"\n{recipient}: {verdicts[recipient]}")
         rows = [("reported", reported_fate), ("here", outcome.fates.get(recipient))]
         print_table(
             [(when, *_words(fate)) for when, fate in rows if fate is not None or when == "here"],

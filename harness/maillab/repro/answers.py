@@ -10,6 +10,70 @@ _IN_REPLY = " (in reply to "
 _GREETED = re.compile(r"host \S+ refused to talk to me: ([45]\d\d.*)")
 _STAGES = {"MAIL FROM": "MAIL", "RCPT TO": "RCPT", "DATA": "DATA", "end of DATA": "end of data",
            "EHLO": "EHLO", "HELO": "EHLO"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason for which a real server gives a reply: ``settings`` of its main.cf.
+
+    ``keeps_sender`` if the reason is the sender's address, which is then sent as reported.
+    """
+
+    why: str
+    settings: tuple[tuple[str, str], ...] = ()
+    keeps_sender: bool = False
+
+
+# Replies that Postfix's smtpd(8) gives, the stages of its sessions, and their reasons.
+_REASONS = tuple(
+    (re.compile(pattern), stages, reason)
+    for pattern, stages, reason in (
+        (
+            r"530 5\.7\.0 .*STARTTLS",
+            ("MAIL",),
+            Reason(
+                "requires STARTTLS",
+                (("smtpd_tls_security_level", "encrypt"), ("smtpd_tls_cert_file", "none")),
+            ),
+        ),
+        (
+            r"504 5\.5\.2 .*Sender address rejected: need fully-qualified address",
+            ("MAIL", "RCPT"),
+            Reason(
+                "takes no sender without a domain",
+                (("smtpd_sender_restrictions", "reject_non_fqdn_sender"),),
+                keeps_sender=True,
+            ),
+        ),
+        (
+            r"454 4\.7\.1 .*Relay access denied",
+            ("RCPT",),
+            Reason(
+                "does not relay",
+                (
+                    ("mydestination", "localhost"),
+                    ("smtpd_relay_restrictions", "defer_unauth_destination"),
+                ),
+            ),
+        ),
+        (
+            r"55[04] 5\.7\.1 .*Relay access denied",
+            ("RCPT",),
+            Reason(
+                "does not relay",
+                (
+                    ("mydestination", "localhost"),
+                    ("smtpd_relay_restrictions", "reject_unauth_destination"),
+                ),
+            ),
+        ),
+        (
+            r"550 5\.1\.1 .*(?i:user unknown|unknown user|no such user|does not exist)",
+            ("RCPT",),
+            Reason("has no such user"),
+        ),
+    )
+)
 _OF_ONE_RECIPIENT = ("RCPT", "DATA", "end of data")
 
 
@@ -31,8 +95,35 @@ class Answer:
         """Return True if a server can give this answer for one recipient only."""
         return self.stage in _OF_ONE_RECIPIENT
 
+    @property
+    def reason(self) -> Reason | None:
+        """The reason for which the lab's real server gives this reply, or None."""
+        return next(
+            (
+                reason
+                for pattern, stages, reason in _REASONS
+                if self.stage in stages and pattern.match(self.reply)
+            ),
+            None,
+        )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What makes the lab's server give this reply; without delay at MAIL (postconf(5))."""
+        settings = dict(self.reason.settings) if self.reason else {}
+        if self.stage == "MAIL" and "smtpd_sender_restrictions" in settings:
+            settings["smtpd_delay_reject"] = "no"
+        return settings
+
+    @property
+    def is_played(self) -> bool:
+        """Return True if the lab only repeats a reply that no reason of its own brings about."""
+        return bool(self.reply) and self.reason is None
+
     def __str__(self) -> str:
         """Return what the server does in the lab."""
+        if self.reason:
+            return f"{self.reason.why}, and says so: {self.reply!r}"
         if self.absent:
             return {"refused": "refuses connections", "silent": "does not answer"}[self.absent]
         whom = f" of {self.recipient}" if self.recipient else ""

@@ -155,6 +155,8 @@ class _Mapping:
                 self._draw_fate(fate, ours, alone=len(wanted) == 1)
         if sender is not None:
             self._plan.sender = self._names.swapped(sender)
+            if self._plan.answer and (reason := self._plan.answer.reason) and reason.keeps_sender:
+                self._keep_sender(sender)
         self._plan.mapped[:0] = self._names.said()
         if self._plan.answer:
             self._plan.mapped.append(
@@ -162,6 +164,18 @@ class _Mapping:
             )
         for name in sorted(self._unused):
             self._leave_out(f"table {name}", "no setting names it")
+
+    def _keep_sender(self, sender: str) -> None:
+        """Send a sender without a domain as reported: Postfix or its user completed it so."""
+        host = self._report.settings.get("myhostname", "") or self._report.host
+        bare = self._report.submitted_as
+        if bare and "@" not in bare and host and "." not in host:
+            # The lab's host has a domain, which the reporter's host has not.
+            self._plan.sender = bare
+            if self._plan.settings.setdefault("myorigin", host) == host:
+                self._plan.mapped.append(f"myorigin is {host}, for want of a domain in myhostname")
+        elif "." not in sender:
+            self._plan.sender = sender
 
     def _recipient(self, theirs: str) -> str:
         """Return the lab's recipient; keep recipients apart even if their domains become one."""

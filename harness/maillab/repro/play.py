@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 from maillab.errors import BadInput, BadTable, CommandFailed, TimedOut, UnknownName
 from maillab.faults import Greeting, Refused, SilentDrop, SmtpStage
@@ -13,6 +14,7 @@ from maillab.faults.smtp.smtp_stage import Stage
 from maillab.hosts.host import Fault, Host
 from maillab.hosts.postfix import PostfixHost
 from maillab.lab.lab import Lab
+from maillab.mail.maillog import Complaint
 from maillab.repro.answers import Answer
 from maillab.repro.names import Scene, Spot
 from maillab.repro.plan import Plan
@@ -41,6 +43,10 @@ class Outcome:
     fates: dict[str, Fate] = field(default_factory=dict)
     journey: str = ""
     settled: bool = True
+    # The command that plays the other server's reply again, if one was played.
+    played: str = ""
+    # What a daemon of the host logged before it died.
+    fatal: list[str] = field(default_factory=list)
     mapped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -73,6 +79,7 @@ def play(running: Lab, host: PostfixHost, scene: Scene, plan: Plan) -> Outcome:
         except TimedOut:
             outcome.settled = False
     outcome.journey = mail.journey.text()
+    outcome.fatal = _fatal(running, host)
     outcome.fates = _fates(mail, host, plan)
     return outcome
 
@@ -169,14 +176,42 @@ def _answering(
     if answer is None or remote.name == scene.host.name:
         yield
         return
+    if answer.reason and isinstance(remote, PostfixHost):
+        if answer.settings:
+            remote.configure(**answer.settings)
+        yield
+        return
     try:
         fault = _fault(answer)
     except BadInput as error:
         outcome.left_out.append(f"the other server's reply: {error}")
         yield
         return
+    if answer.reply:
+        outcome.played = _command(fault, remote)
     with remote.faulty(fault):
         yield
+
+
+def _command(fault: Fault, host: Host) -> str:
+    """Return the command that injects a fault."""
+    values = {part.name: getattr(fault, part.name) for part in fields(cast("Any", fault))}
+    words = [f"{name}={value}" for name, value in values.items() if value]
+    return shlex.join(["maillab", "fault", type(fault).__name__, host.name, *words])
+
+
+def _fatal(running: Lab, host: PostfixHost) -> list[str]:
+    """Return what daemons of the host logged when they died, each text once."""
+    events = running.scenario.stream.since(running.scenario.begun)
+    return list(
+        dict.fromkeys(
+            f"{event.service}: {event.level}: {event.text}"
+            for event in events
+            if isinstance(event, Complaint)
+            and event.host == host.name
+            and event.level in ("fatal", "panic")
+        )
+    )
 
 
 def _fault(answer: Answer) -> Fault:

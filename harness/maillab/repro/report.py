@@ -26,6 +26,8 @@ _SIZE = re.compile(r"message size (\d{1,12}) exceeds")
 # A longer text is not a report of one problem.
 _CHARS_MAX = 10_000_000
 _NO_RELAY = ("", "none")
+# Statuses that the host itself decides on.
+_ENDS_HERE = ("sent", "rejected")
 # Text that stands in every message's or client's own form.
 _VARIES = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\d+|\S+@\S+|host \S+")
 
@@ -82,7 +84,8 @@ class Report:
     took the message, if its name is logged ("submission"). ``topology`` is the form's
     field for the nearest topology, unchecked. ``tables`` are contents of lookup tables and
     domain files by their path. ``level_zero`` is why the compatibility level is 0 although no
-    setting says so, or "".
+    setting says so, or "". ``submitted_as`` is the sender of a local mail before Postfix
+    completed it.
     """
 
     settings: Mapping[str, str]
@@ -99,6 +102,7 @@ class Report:
     topology: str = ""
     tables: Mapping[str, str] = field(default_factory=dict)
     level_zero: str = ""
+    submitted_as: str = ""
     reading: Reading = field(default_factory=Reading, compare=False)
 
 
@@ -136,7 +140,8 @@ def read(text: str, *, queue_id: str = "") -> Report:
     told = chosen.told if chosen else None
     active = next((event for event in mine if isinstance(event, Active)), None)
     came = next((event for event in mine if isinstance(event, Accepted | Rejected)), None)
-    local = any(isinstance(event, PickedUp) for event in mine)
+    picked = next((event for event in mine if isinstance(event, PickedUp)), None)
+    local = picked is not None
     known = versions.version_of(text, found.settings, events)
     fates = tuple(_told_fates(told)) if told else tuple(_fates(mine))
     hosts = [event.host for event in mine if event.host != logs.NO_HOST]
@@ -160,6 +165,7 @@ def read(text: str, *, queue_id: str = "") -> Report:
             if not tables.is_configuration(path)
         },
         level_zero=versions.why_level_zero(text, found.settings, found.order, known.version),
+        submitted_as=picked.sender if picked else "",
         reading=Reading(
             known.source,
             known.others,
@@ -355,6 +361,21 @@ def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Itera
         # Postfix before 2.3 logged no DSN, and a queue listing has none.
         if ours is None or fate.status != ours.status or fate.dsn not in ("", ours.dsn):
             yield recipient
+
+
+CANNOT_TELL = "cannot tell: the reply was played"
+
+
+def verdict(reported: Fate | None, here: Fate | None, *, played: bool) -> str:
+    """Return what the lab shows of one recipient.
+
+    A reply that the lab only ``played`` proves nothing about the server that gave it.
+    """
+    if reported is None:
+        return "not in the report"
+    if any(differences({reported.recipient: reported}, {reported.recipient: here} if here else {})):
+        return "DIFFERENT"
+    return CANNOT_TELL if played and reported.status not in _ENDS_HERE else "the same"
 
 
 def aliases_in(text: str) -> Iterator[tuple[str, str]]:

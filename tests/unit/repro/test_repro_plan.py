@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from maillab.errors import BadInput
 from maillab.repro import absent, answers, plan, services
 from maillab.repro.answers import Answer
-from maillab.repro.report import read
+from maillab.repro.report import CANNOT_TELL, Fate, read, verdict
 from reports import (
     LOGGED,
     REPORTS,
@@ -263,3 +265,53 @@ def test_tables_are_given_or_empty() -> None:
 def test_another_servers_reply_is_known_from_the_log(reply: str, answer: Answer | None) -> None:
     """The stage and the text, or the way in which the server was absent."""
     assert answers.answered(reply) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_played"),
+    [
+        (Answer("MAIL", "530 5.7.0 Must issue a STARTTLS command first"), False),
+        (Answer("RCPT", "550 5.1.1 <a@b.example>: no such user here"), False),
+        (Answer("RCPT", "450 4.7.1 come back later"), True),
+        (Answer("greeting", "554 5.7.1 Relay access denied"), True),
+        (Answer(absent="silent"), False),
+    ],
+)
+def test_a_reply_is_played_only_if_the_lab_has_no_reason_for_it(
+    answer: Answer,
+    is_played: bool,  # noqa: FBT001  # a value of the test's table
+) -> None:
+    """A reason is the server's own configuration; absence is no reply."""
+    assert answer.is_played == is_played
+
+
+def test_a_played_reply_is_never_the_same() -> None:
+    """What the host decides itself does not depend on the reply, and a difference is one."""
+    deferred = Fate("a@b.example", "deferred", "4.7.1", "x[192.0.2.1]", "", "smtp")
+    sent = replace(deferred, status="sent", dsn="2.0.0")
+
+    assert verdict(deferred, deferred, played=True) == CANNOT_TELL
+    assert verdict(deferred, deferred, played=False) == "the same"
+    assert verdict(sent, sent, played=True) == "the same"
+    assert verdict(deferred, sent, played=True) == "DIFFERENT"
+    assert verdict(deferred, None, played=True) == "DIFFERENT"
+    assert verdict(None, sent, played=True) == "not in the report"
+
+
+def test_a_sender_without_a_domain_stays_if_the_server_refuses_it_for_that() -> None:
+    """The lab's name of the host would be a domain."""
+    drawn = drawn_from(
+        "myhostname = box\nmydestination = box\n"
+        "Jan  1 00:00:00 box postfix/pickup[1]: ABCDEF1: uid=1000 from=<me>\n"
+        "Jan  1 00:00:00 box postfix/qmgr[1]: ABCDEF1: from=<me@box>, size=1, nrcpt=1 (active)\n"
+        "Jan  1 00:00:00 box postfix/smtp[1]: ABCDEF1: to=<a@b.example>, relay=b[192.0.2.1]:25,"
+        " delay=1, dsn=5.5.2, status=bounced (host b[192.0.2.1] said: 504 5.5.2 <me@box>: Sender"
+        " address rejected: need fully-qualified address (in reply to MAIL FROM command))\n"
+    )
+
+    assert (drawn.sender, drawn.settings["myorigin"]) == ("me", "box")
+    assert drawn.answer
+    assert drawn.answer.settings == {
+        "smtpd_sender_restrictions": "reject_non_fqdn_sender",
+        "smtpd_delay_reject": "no",
+    }
