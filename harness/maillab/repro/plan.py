@@ -53,6 +53,7 @@ _MAY_BE_FILES = re.compile(r"myorigin|mydestination|mynetworks|\w+_domains|\w+_n
 _LOGGED_IN = "permit_sasl_authenticated"
 _RELAY_DEFAULT = f"permit_mynetworks, {_LOGGED_IN}, defer_unauth_destination"
 _SUBMISSION_PORTS = {"submission": 587}
+_UNKNOWN_USER = re.compile(r"\b5\.1\.[0-9]\b|(?i:unknown|no such user|does not exist)")
 _LOCAL_AGENTS = {"local", "virtual", "pipe", "lmtp"}
 # Limits of one message and one site; each item costs commands on a host.
 _RECIPIENTS_MAX = 100
@@ -417,7 +418,11 @@ class _Mapping:
         user = recipient.rpartition("@")[0] or recipient
         if fate.status == "sent" and fate.service in _LOCAL_AGENTS:
             self._plan.users.append(user.partition("+")[0])
-        elif fate.status == "sent" and fate.relay:
+            return
+        if fate.service == "smtp" and not _UNKNOWN_USER.search(fate.reply):
+            # Whatever else befell the mail, the server at its end knows the recipient.
+            self._plan.remote_users.append(user)
+        if fate.status == "sent" and fate.relay:
             self._plan.remote_users.append(user)
         elif answer := answered(fate.reply) if fate.relay or fate.service == "smtp" else None:
             if answer.of_one_recipient and not alone:

@@ -315,3 +315,24 @@ def test_a_sender_without_a_domain_stays_if_the_server_refuses_it_for_that() -> 
         "smtpd_sender_restrictions": "reject_non_fqdn_sender",
         "smtpd_delay_reject": "no",
     }
+
+
+@pytest.mark.parametrize(
+    ("reply", "users"),
+    [
+        ("host b[192.0.2.1] said: 450 4.7.1 not now (in reply to RCPT TO command)", ["a"]),
+        ("Cannot start TLS: handshake failure", ["a"]),
+        ("host b[192.0.2.1] said: 550 5.1.1 who? (in reply to RCPT TO command)", []),
+        ("host b[192.0.2.1] said: 550 No such user (in reply to RCPT TO command)", []),
+    ],
+)
+def test_a_recipient_elsewhere_exists_unless_the_server_says_no(
+    reply: str, users: list[str]
+) -> None:
+    """Otherwise every cure would end in an unknown user of the lab's own."""
+    drawn = drawn_from(
+        "Jan  1 00:00:00 h postfix/smtp[1]: ABCDEF1: to=<a@b.example>, relay=b[192.0.2.1]:25,"
+        f" delay=1, dsn=5.0.0, status=bounced ({reply})\n"
+    )
+
+    assert drawn.remote_users == users
