@@ -16,7 +16,8 @@ from maillab.engine import compose
 from maillab.errors import BadInput, LabError
 from maillab.lab.pool import Labs
 from maillab.repro import plan, play
-from maillab.repro.report import CANNOT_TELL, read
+from maillab.repro.report import read
+from maillab.repro.verdicts import CANNOT_TELL
 from maillab.site import topology
 from reports import LOGGED, REPORTS, SUBMITTED, WAYS
 

@@ -16,16 +16,17 @@ from maillab.errors import BadInput
 from maillab.hosts.postfix import PostfixHost
 from maillab.lab.lab import Lab
 from maillab.lab.pool import Labs
-from maillab.repro import plan, play, report
+from maillab.repro import plan, play, report, verdicts
 from maillab.repro.plan import Plan
 from maillab.repro.play import Outcome
 from maillab.repro.reading import decoding
 from maillab.repro.report import Fate, Report
+from maillab.repro.verdicts import CANNOT_TELL, DIFFERENT, NOT_REPORTED, THE_SAME
 from maillab.site import topology
 from maillab.site.versions import Version
 
 _DIFFERS = 3
-_CANNOT_TELL = 4
+_TELLS_NOTHING = 4
 _TOPOLOGY_DEFAULT = "standalone"
 _STANDARD_INPUT = "-"
 _SHOWN_CHARS = 120
@@ -138,8 +139,8 @@ def repro(arguments: Namespace) -> int:
             lab_name = _kept(labs, running)
     finally:
         labs.close()
-    verdicts = {
-        recipient: report.verdict(
+    found_to_be = {
+        recipient: verdicts.verdict(
             planned.reported.get(recipient),
             outcome.fates.get(recipient),
             played=bool(outcome.played),
@@ -147,9 +148,9 @@ def repro(arguments: Namespace) -> int:
         for recipient in planned.recipients
     }
     if arguments.json:
-        print_json(_told(reported, planned, outcome, verdicts, found))
+        print_json(_told(reported, planned, outcome, found_to_be, found))
     else:
-        _show(reported, planned, outcome, verdicts, f"Postfix {found}, {site.name}, host {name}")
+        _show(reported, planned, outcome, found_to_be, f"Postfix {found}, {site.name}, host {name}")
         if arguments.keep:
             print(f"\nthe lab is still up: maillab shell {name} --lab {lab_name}")
         if arguments.keep and outcome.played:
@@ -157,14 +158,14 @@ def repro(arguments: Namespace) -> int:
                 "the reply is no longer played; to play it while a command runs:\n"
                 f"  {outcome.played} --lab {lab_name} -- COMMAND"
             )
-    return _status(list(verdicts.values()))
+    return _status(list(found_to_be.values()))
 
 
-def _status(verdicts: list[str]) -> int:
+def _status(found_to_be: list[str]) -> int:
     """Return the exit status of the verdicts: a difference counts before a doubt."""
-    if "DIFFERENT" in verdicts or set(verdicts) == {"not in the report"}:
+    if DIFFERENT in found_to_be or set(found_to_be) == {NOT_REPORTED}:
         return _DIFFERS
-    return _CANNOT_TELL if report.CANNOT_TELL in verdicts else 0
+    return _TELLS_NOTHING if CANNOT_TELL in found_to_be else 0
 
 
 def _explain(reported: Report, *, as_json: bool) -> None:
@@ -320,7 +321,7 @@ def _closest(names: Sequence[str], wanted: str) -> str:
 
 
 def _told(
-    reported: Report, planned: Plan, outcome: Outcome, verdicts: Mapping[str, str], version: str
+    reported: Report, planned: Plan, outcome: Outcome, found_to_be: Mapping[str, str], version: str
 ) -> dict[str, object]:
     def fate(status: Fate | None) -> object:
         return asdict(status) if status else None
@@ -335,8 +336,8 @@ def _told(
         "recipients": [
             {
                 "recipient": recipient,
-                "verdict": verdicts[recipient],
-                "same": {"the same": True, "DIFFERENT": False}.get(verdicts[recipient]),
+                "verdict": found_to_be[recipient],
+                "same": {THE_SAME: True, DIFFERENT: False}.get(found_to_be[recipient]),
                 "reported": fate(planned.reported.get(recipient)),
                 "here": fate(outcome.fates.get(recipient)),
             }
@@ -349,7 +350,7 @@ def _told(
 
 
 def _show(
-    reported: Report, planned: Plan, outcome: Outcome, verdicts: Mapping[str, str], where: str
+    reported: Report, planned: Plan, outcome: Outcome, found_to_be: Mapping[str, str], where: str
 ) -> None:
     _show_reading(reported)
     print(f"\nlab: {where}")
@@ -367,7 +368,7 @@ def _show(
                 print(f"  {line}")
     for recipient in planned.recipients:
         reported_fate = planned.reported.get(recipient)
-        print(f"\n{recipient}: {verdicts[recipient]}")
+        print(f"\n{recipient}: {found_to_be[recipient]}")
         rows = [("reported", reported_fate), ("here", outcome.fates.get(recipient))]
         print_table(
             [(when, *_words(fate)) for when, fate in rows if fate is not None or when == "here"],

@@ -26,8 +26,6 @@ _SIZE = re.compile(r"message size (\d{1,12}) exceeds")
 # A longer text is not a report of one problem.
 _CHARS_MAX = 10_000_000
 _NO_RELAY = ("", "none")
-# Statuses that the host itself decides on.
-_ENDS_HERE = ("sent", "rejected")
 # Text that stands in every message's or client's own form.
 _VARIES = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\d+|\S+@\S+|host \S+")
 
@@ -352,30 +350,6 @@ def _fates(events: list[Event]) -> Iterator[Fate]:
                 event.code,
             )
     yield from last.values()
-
-
-def differences(reported: Mapping[str, Fate], here: Mapping[str, Fate]) -> Iterator[str]:
-    """Yield the recipients whose status, or DSN if one is reported, differs from the report."""
-    for recipient, fate in reported.items():
-        ours = here.get(recipient)
-        # Postfix before 2.3 logged no DSN, and a queue listing has none.
-        if ours is None or fate.status != ours.status or fate.dsn not in ("", ours.dsn):
-            yield recipient
-
-
-CANNOT_TELL = "cannot tell: the reply was played"
-
-
-def verdict(reported: Fate | None, here: Fate | None, *, played: bool) -> str:
-    """Return what the lab shows of one recipient.
-
-    A reply that the lab only ``played`` proves nothing about the server that gave it.
-    """
-    if reported is None:
-        return "not in the report"
-    if any(differences({reported.recipient: reported}, {reported.recipient: here} if here else {})):
-        return "DIFFERENT"
-    return CANNOT_TELL if played and reported.status not in _ENDS_HERE else "the same"
 
 
 def aliases_in(text: str) -> Iterator[tuple[str, str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from maillab.errors import BadInput
 from maillab.repro import absent, answers, plan, services
 from maillab.repro.answers import Answer
-from maillab.repro.report import CANNOT_TELL, Fate, read, verdict
+from maillab.repro.report import read
 from reports import (
     LOGGED,
     REPORTS,
@@ -283,19 +281,6 @@ def test_a_reply_is_played_only_if_the_lab_has_no_reason_for_it(
 ) -> None:
     """A reason is the server's own configuration; absence is no reply."""
     assert answer.is_played == is_played
-
-
-def test_a_played_reply_is_never_the_same() -> None:
-    """What the host decides itself does not depend on the reply, and a difference is one."""
-    deferred = Fate("a@b.example", "deferred", "4.7.1", "x[192.0.2.1]", "", "smtp")
-    sent = replace(deferred, status="sent", dsn="2.0.0")
-
-    assert verdict(deferred, deferred, played=True) == CANNOT_TELL
-    assert verdict(deferred, deferred, played=False) == "the same"
-    assert verdict(sent, sent, played=True) == "the same"
-    assert verdict(deferred, sent, played=True) == "DIFFERENT"
-    assert verdict(deferred, None, played=True) == "DIFFERENT"
-    assert verdict(None, sent, played=True) == "not in the report"
 
 
 def test_a_sender_without_a_domain_stays_if_the_server_refuses_it_for_that() -> None:
