@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _SAID = re.compile(r"host \S+ said: ([45]\d\d.*)")
 _IN_REPLY = " (in reply to "
 _GREETED = re.compile(r"host \S+ refused to talk to me: ([45]\d\d.*)")
+_TO_ITSELF = re.compile(r"connect to \S+?\[(?:127\.[\d.]+|::1)\]")
 _STAGES = {"MAIL FROM": "MAIL", "RCPT TO": "RCPT", "DATA": "DATA", "end of DATA": "end of data",
            "EHLO": "EHLO", "HELO": "EHLO"}  # fmt: skip
 
@@ -139,6 +140,9 @@ def answered(reply: str) -> Answer | None:
         return Answer(stage, text) if stage else None
     if greeted:
         return Answer("greeting", greeted[1])
+    if _TO_ITSELF.match(reply):
+        # Nobody listens on the reporter's own host, and nobody does on the lab's.
+        return None
     if "Connection refused" in reply:
         return Answer(absent="refused")
     if "Connection timed out" in reply:

@@ -61,6 +61,8 @@ _TABLES_MAX = 100
 _ROWS_MAX = 200
 # Postfix has about a thousand.
 _SETTINGS_MAX = 5000
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_OF_ITSELF = re.compile(r"\[(?:127\.[\d.]+|localhost|::1)\]")
 _EVERYWHERE = {"all", "loopback-only", "localhost", "127.0.0.1", "[::1]", "::1"}
 
 
@@ -225,6 +227,10 @@ class _Mapping:
             if target in outward or (target and not named(target, known)):
                 self._names.put(target, scene.remote.domain)
         origin = sender.rpartition("@")[2] if sender and "@" in sender else ""
+        targets = {address.rpartition("@")[2] for address in recipients}
+        if origin and report.submitted_as and origin not in targets and not named(origin, known):
+            # Mail that pickup(8) took is the host's own.
+            self._names.put(origin, scene.host.fqdn)
         if origin and not named(origin, known):
             self._names.put(origin, scene.client.domain)
 
@@ -247,17 +253,46 @@ class _Mapping:
             self._plan.settings["smtpd_relay_restrictions"] = self._drawn(
                 "smtpd_relay_restrictions", _RELAY_DEFAULT
             )
-        if why := self._report.level_zero:
-            self._plan.settings["compatibility_level"] = "0"
-            self._plan.mapped.append(f"compatibility_level is 0: {why}")
+        self._draw_implied()
         if not self._allow_commands:
             # local(8) then runs no command, wherever it finds one.
             self._plan.settings["allow_mail_to_commands"] = ""
 
+    def _draw_implied(self) -> None:
+        """Add what the report implies without a setting for it."""
+        if self._report.client in _LOOPBACK and "mynetworks" not in self._report.settings:
+            self._plan.settings["mynetworks"] = f"127.0.0.0/8 {self._scene.client.address}/32"
+            self._plan.mapped.append("the host itself, which sent the mail, is the lab's client")
+        if why := self._report.level_zero:
+            self._plan.settings["compatibility_level"] = "0"
+            self._plan.mapped.append(f"compatibility_level is 0: {why}")
+        service = self._plan.settings.get("content_filter", "").partition(":")[0]
+        absent_ones = self._report.missing_services
+        if service and service not in {*self._transports, *absent_ones, "smtp", "lmtp", "relay"}:
+            columns = ("-", "-", "n", "-", "-")
+            self._plan.rows.append(services.Service(service, "unix", columns, "smtp"))
+            self._plan.mapped.append(f"{service}, which no row of the report describes, is smtp(8)")
+
     def _why_not(self, name: str, value: str) -> str:
+        if name == "content_filter" and self._is_about(value):
+            return ""
         return absent.why_not(
-            name, value, services=self._transports, allow_commands=self._allow_commands
+            name,
+            value,
+            services=self._transports | self._report.missing_services,
+            allow_commands=self._allow_commands,
         )
+
+    def _is_about(self, content_filter: str) -> bool:
+        """Return True if the report is that this filter's service, or its port, is not there."""
+        service, _, next_hop = content_filter.partition(":")
+        if service in self._report.missing_services:
+            return True
+        host, port = next_hop.strip("[]").replace("]", "").rsplit(":", 1) if ":" in next_hop else (
+            next_hop, ""
+        )  # fmt: skip
+        silent = f"connect to {host}[{host}]:{port}: Connection refused"
+        return host in _LOOPBACK and any(silent in fate.reply for fate in self._report.fates)
 
     def _drawn(self, name: str, value: str) -> str:
         """Return a setting's value for the lab."""
@@ -273,7 +308,7 @@ class _Mapping:
         elif name == "inet_interfaces":
             words = set(re.split(r"[\s,]+", drawn))
             drawn = drawn if all(word in _EVERYWHERE or "$" in word for word in words) else "all"
-        elif name == "relayhost" and drawn:
+        elif name == "relayhost" and drawn and not _OF_ITSELF.match(drawn):
             drawn = f"[{self._scene.remote.fqdn}]"
         elif "networks" not in name:
             drawn = self._hops(drawn)
@@ -282,7 +317,12 @@ class _Mapping:
         return lookup.replaced(drawn, lambda kind, path: self._table(name, kind, path))
 
     def _hops(self, text: str) -> str:
-        return NEXT_HOP.sub(f"[{self._scene.remote.fqdn}]", text)
+        return NEXT_HOP.sub(
+            lambda found: (
+                found[0] if _OF_ITSELF.match(found[0]) else f"[{self._scene.remote.fqdn}]"
+            ),
+            text,
+        )
 
     def _from_files(self, name: str, value: str) -> str:
         """Return a list with the contents of the files that it names (postconf(5) mynetworks)."""
@@ -304,7 +344,7 @@ class _Mapping:
         for word in re.split(r"[\s,]+", value):
             try:
                 inside = ipaddress.ip_address(self._report.client) in ipaddress.ip_network(
-                    word, strict=False
+                    word.replace("[", "").replace("]", ""), strict=False
                 )
             except ValueError:
                 inside = False
@@ -332,7 +372,8 @@ class _Mapping:
         if kind in lookup.DATABASES:
             kind = "texthash"
         place = self._places[named_as] = f"@TABLE{len(self._plan.tables)}@"
-        for hop in sorted({found[0] for found in NEXT_HOP.finditer(content or "")}):
+        hops = {found[0] for found in NEXT_HOP.finditer(content or "")}
+        for hop in sorted(hop for hop in hops if not _OF_ITSELF.match(hop)):
             self._plan.mapped.append(f"{hop} in {path} is [{self._scene.remote.fqdn}]")
         text = self._hops(self._names.swapped(content or ""))
         name = "repro-" + re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")

@@ -22,6 +22,7 @@ from maillab.repro.reading.sorting import ReadLine, Sorted
 
 # A form's field: its heading and the chosen value.
 _TOPOLOGY = re.compile(r"(?im)^(?:#+ *)?topology\b[^\n]*\n\s*(\S[^\n]*)")
+_NO_TRANSPORT = re.compile(r"connect to transport (?:private/)?(\S+): No such file or directory")
 _SIZE = re.compile(r"message size (\d{1,12}) exceeds")
 # A longer text is not a report of one problem.
 _CHARS_MAX = 10_000_000
@@ -83,7 +84,7 @@ class Report:
     field for the nearest topology, unchecked. ``tables`` are contents of lookup tables and
     domain files by their path. ``level_zero`` is why the compatibility level is 0 although no
     setting says so, or "". ``submitted_as`` is the sender of a local mail before Postfix
-    completed it.
+    completed it. ``missing_services`` are transports that the log says master.cf lacks.
     """
 
     settings: Mapping[str, str]
@@ -101,6 +102,7 @@ class Report:
     tables: Mapping[str, str] = field(default_factory=dict)
     level_zero: str = ""
     submitted_as: str = ""
+    missing_services: frozenset[str] = frozenset()
     reading: Reading = field(default_factory=Reading, compare=False)
 
 
@@ -164,6 +166,11 @@ def read(text: str, *, queue_id: str = "") -> Report:
         },
         level_zero=versions.why_level_zero(text, found.settings, found.order, known.version),
         submitted_as=picked.sender if picked else "",
+        missing_services=frozenset(
+            found_service[1]
+            for event in events
+            if (found_service := _NO_TRANSPORT.match(event.text))
+        ),
         reading=Reading(
             known.source,
             known.others,

@@ -321,3 +321,68 @@ def test_a_recipient_elsewhere_exists_unless_the_server_says_no(
     )
 
     assert drawn.remote_users == users
+
+
+QUEUED = (
+    "Jan  1 00:00:00 h postfix/qmgr[1]: ABCDEF1: from=<x@h.example>, size=1, nrcpt=1 (active)\n"
+    "Jan  1 00:00:00 h postfix/{program}[1]: {id}to=<a@b.example>, relay=none, delay=1,"
+    " dsn={dsn}, status=deferred ({why})\n"
+)
+
+
+def test_a_filter_that_does_not_listen_is_the_report_and_stays() -> None:
+    """Its address is the host itself, so the lab's host refuses the connection as well."""
+    refused = QUEUED.format(
+        program="smtp", id="ABCDEF1: ", dsn="4.4.1",
+        why="connect to 127.0.0.1[127.0.0.1]:10024: Connection refused",
+    )  # fmt: skip
+    drawn = drawn_from(f"content_filter = amavis:[127.0.0.1]:10024\n{refused}")
+
+    assert drawn.settings["content_filter"] == "amavis:[127.0.0.1]:10024"
+    assert [row.row for row in drawn.rows] == ["amavis unix - - n - - smtp"]
+    assert drawn.answer is None
+    assert (
+        "content_filter" not in drawn_from(f"content_filter = x:[127.0.0.1]:99\n{refused}").settings
+    )
+
+
+def test_a_transport_that_the_log_misses_is_missing_in_the_lab() -> None:
+    """Not left out, which would cure it."""
+    gone = (
+        "Jan  1 00:00:00 h postfix/qmgr[1]: warning: connect to transport private/scan: No such"
+        " file or directory\n"
+    ) + QUEUED.format(
+        program="error", id="ABCDEF1: ", dsn="4.3.0", why="mail transport unavailable"
+    )
+    drawn = drawn_from(f"content_filter = scan:127.0.0.1:10024\ndefault_transport = scan\n{gone}")
+
+    assert drawn.settings["content_filter"] == "scan:127.0.0.1:10024"
+    assert drawn.settings["default_transport"] == "scan"
+    assert drawn.rows == []
+
+
+def test_mail_of_the_host_itself_is_trusted() -> None:
+    """Unless the report sets mynetworks, where the network of the host becomes the client's."""
+    from_itself = (
+        "Jan  1 00:00:00 h postfix/smtpd[1]: ABCDEF1: client=localhost[127.0.0.1]\n" + LOGGED
+    )
+
+    assert drawn_from(f"biff = no\n{from_itself}").settings["mynetworks"] == (
+        "127.0.0.0/8 198.18.0.30/32"
+    )
+
+
+def test_a_network_in_brackets_becomes_the_labs_client() -> None:
+    """IPv6 networks have brackets in main.cf (postconf(5) mynetworks)."""
+    client = "Jan  1 00:00:00 h postfix/smtpd[1]: ABCDEF1: client=x[2001:db8:1:2::13]\n" + LOGGED
+    drawn = drawn_from(f"mynetworks = 127.0.0.0/8 [2001:db8:1:2::]/64\n{client}")
+
+    assert drawn.settings["mynetworks"] == "127.0.0.0/8 198.18.0.30/32"
+
+
+def test_the_origin_of_local_mail_is_the_host() -> None:
+    """Not the other server's domain, although no setting names it."""
+    picked = "Jan  1 00:00:00 box postfix/pickup[1]: ABCDEF1: uid=1000 from=<bob>\n"
+    drawn = drawn_from("biff = no\n" + picked + LOGGED.replace("bob@example.net", "bob@box"))
+
+    assert drawn.sender == "bob@mail.example.com"
