@@ -61,6 +61,7 @@ _TABLES_MAX = 100
 _ROWS_MAX = 200
 # Postfix has about a thousand.
 _SETTINGS_MAX = 5000
+_STOCK_COMMANDS = {"bsmtp", "ifmail", "maildrop", "mailman", "scalemail-backend", "uucp"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _OF_ITSELF = re.compile(r"\[(?:127\.[\d.]+|localhost|::1)\]")
 _EVERYWHERE = {"all", "loopback-only", "localhost", "127.0.0.1", "[::1]", "::1"}
@@ -141,6 +142,8 @@ class _Mapping:
         self._names = Names()
         self._unused = set(tables)
         self._transports: set[str] = set()
+        # A stock service that runs a command is there in the lab.
+        self._missing = report.missing_services - _STOCK_COMMANDS
         self._places: dict[tuple[str, str], str] = {}
 
     def draw(self, recipients: Iterable[str], sender: str | None) -> None:
@@ -267,7 +270,7 @@ class _Mapping:
             self._plan.settings["compatibility_level"] = "0"
             self._plan.mapped.append(f"compatibility_level is 0: {why}")
         service = self._plan.settings.get("content_filter", "").partition(":")[0]
-        absent_ones = self._report.missing_services
+        absent_ones = self._missing
         if service and service not in {*self._transports, *absent_ones, "smtp", "lmtp", "relay"}:
             columns = ("-", "-", "n", "-", "-")
             self._plan.rows.append(services.Service(service, "unix", columns, "smtp"))
@@ -279,14 +282,14 @@ class _Mapping:
         return absent.why_not(
             name,
             value,
-            services=self._transports | self._report.missing_services,
+            services=self._transports | self._missing,
             allow_commands=self._allow_commands,
         )
 
     def _is_about(self, content_filter: str) -> bool:
         """Return True if the report is that this filter's service, or its port, is not there."""
         service, _, next_hop = content_filter.partition(":")
-        if service in self._report.missing_services:
+        if service in self._missing:
             return True
         host, port = next_hop.strip("[]").replace("]", "").rsplit(":", 1) if ":" in next_hop else (
             next_hop, ""
