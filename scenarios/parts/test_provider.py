@@ -6,7 +6,7 @@ Each scenario shows the provider at work, or one way in which a site fails to us
 import pytest
 
 from maillab import Accepted, Complaint, Disconnected, Event, Lab, Mail, PostfixHost
-from maillab.faults import HostCrashed
+from maillab.faults import HostCrashed, SmtpStage
 
 pytestmark = pytest.mark.topology("smarthost")
 
@@ -300,3 +300,129 @@ def test_symptom_a_provider_that_is_down(lab: Lab) -> None:
     lab.office.flush()
     lab.settle(mail)
     assert mail.delivered_to(lab.remote, mailbox="joe")
+
+
+# The replies of the big providers.
+
+
+def use(lab: Lab, port: int) -> None:
+    """Send through this port of the provider."""
+    lab.office.configure(smtp_tls_loglevel="1")
+    if port == 465:
+        use_port_465(lab)
+
+
+def after_the_fault(lab: Lab, mail: Mail) -> bool:
+    """Return True if a flush delivers the mail, now that the provider refuses no more."""
+    lab.office.flush()
+    lab.settle(mail)
+    return bool(mail.delivered_to(lab.remote, mailbox="joe"))
+
+
+GOOGLE = "535-5.7.8 Username and Password not accepted."
+BAD_CREDENTIALS = "535 5.7.8  https://support.google.com/mail/?p=BadCredentials - gsmtp"
+MICROSOFT = "535 5.7.139 Authentication unsuccessful, basic authentication is disabled."
+PORTS = pytest.mark.parametrize("port", [587, 465])
+
+
+@PORTS
+@pytest.mark.parametrize(
+    "reply", [f"{GOOGLE}\n{BAD_CREDENTIALS}", MICROSOFT], ids=["Google", "Microsoft"]
+)
+def test_symptom_a_big_provider_refuses_the_password(lab: Lab, port: int, reply: str) -> None:
+    """The mail waits, and its log line has the provider's words, each line after the other."""
+    use(lab, port)
+
+    with lab.provider.faulty(SmtpStage("AUTH", reply=reply, port=port)):
+        mail = relayed(lab)
+
+    dsn = "4.7.8" if reply.startswith(GOOGLE) else "4.7.139"
+    # Postfix logs a line end as "?".
+    assert mail.deferred(dsn=dsn, saying=said(lab, reply.replace("\n", "?")))
+    assert after_the_fault(lab, mail)
+
+
+@pytest.mark.parametrize("soft", ["yes", "no"])
+def test_symptom_a_refused_password_bounces_only_by_request(lab: Lab, soft: str) -> None:
+    """smtp_sasl_auth_soft_bounce is on by default."""
+    lab.office.configure(smtp_sasl_auth_soft_bounce=soft)
+
+    with lab.provider.faulty(SmtpStage("AUTH", reply=MICROSOFT, port=587)):
+        mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.7.139") if soft == "yes" else mail.bounced(dsn="5.7.139")
+
+
+@PORTS
+def test_symptom_the_login_may_not_send_as_this_sender(lab: Lab, port: int) -> None:
+    """Exchange Online says so after the message, and the mail bounces."""
+    use(lab, port)
+    words = "550 5.7.60 SMTP; Client does not have permissions to send as this sender"
+
+    with lab.provider.faulty(SmtpStage("end of data", reply=words, port=port)):
+        mail = relayed(lab)
+
+    assert mail.bounced(dsn="5.7.60", saying=f"said: {words} (in reply to end of DATA command)")
+
+
+@pytest.mark.parametrize("stage", ["EHLO", "MAIL", "RCPT", "DATA"])
+@PORTS
+def test_symptom_the_provider_puts_the_session_off(lab: Lab, port: int, stage: str) -> None:
+    """421 at any stage in TLS ends the session; the mail waits."""
+    use(lab, port)
+    words = "421 4.7.0 Temporary System Problem. Try again later (10)."
+    # After STARTTLS, a session has a second EHLO.
+    second = int(stage == "EHLO" and port == 587)
+
+    with lab.provider.faulty(SmtpStage(stage, reply=words, port=port, after=second)):  # type: ignore[arg-type]  # parametrized
+        mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.7.0", saying=words)
+    assert after_the_fault(lab, mail)
+
+
+def test_symptom_the_provider_wants_starttls_first(lab: Lab) -> None:
+    """Its words come in clear text, and the mail bounces."""
+    lab.office.configure(smtp_tls_security_level="none")
+    words = "530 5.7.0 Must issue a STARTTLS command first. - gsmtp"
+
+    with lab.provider.faulty(SmtpStage("MAIL", reply=words, port=587)):
+        mail = relayed(lab)
+
+    assert mail.bounced(dsn="5.7.0", saying=words)
+
+
+def test_symptom_the_provider_wants_a_login(lab: Lab) -> None:
+    """Without a login Exchange Online refuses the sender, in TLS."""
+    lab.office.configure(smtp_sasl_auth_enable="no")
+    words = "530 5.7.57 Client not authenticated to send mail."
+
+    with lab.provider.faulty(SmtpStage("MAIL", reply=words, port=587)):
+        mail = relayed(lab)
+
+    assert mail.bounced(dsn="5.7.57", saying=words)
+
+
+def test_symptom_the_provider_has_no_tls_for_now(lab: Lab) -> None:
+    """The password is not sent in clear text: the mail waits."""
+    words = "454 4.7.0 TLS not available due to local problem"
+
+    with lab.provider.faulty(SmtpStage("STARTTLS", reply=words, port=587)):
+        mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.7.0", saying=f"refused to start TLS: {words}")
+    assert after_the_fault(lab, mail)
+
+
+@pytest.mark.parametrize("then", ["close", "reset", "silence"])
+@PORTS
+def test_symptom_the_provider_goes_away_during_the_login(lab: Lab, port: int, then: str) -> None:
+    """Postfix names the end, but not AUTH."""
+    use(lab, port)
+    lab.office.configure(smtp_helo_timeout="2s")
+
+    with lab.provider.faulty(SmtpStage("AUTH", then=then, port=port)):  # type: ignore[arg-type]  # parametrized
+        mail = relayed(lab)
+
+    assert mail.deferred(dsn="4.4.2", saying="while")
+    assert after_the_fault(lab, mail)

@@ -1,4 +1,4 @@
-"""Intercepts SMTP sessions with port 25, on this host or through it.
+"""Intercepts SMTP sessions with port 25, or with a port of its own, on this host or through it.
 
 A redirect leads each session here. The layers in force handle it one after another: the
 latest is nearest to the client, and the output of the last layer goes to the server that
@@ -13,13 +13,15 @@ import asyncio
 import os
 import select
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ipv6 import has_ipv6, ipv4_of, is_ipv6
 
+SMTP_PORT = 25
 # Each channel has its own table: several channels may intercept the sessions of one host.
 TABLE = f"maillab_smtp_{os.getpid()}"
 END_OF_DATA = b"\r\n.\r\n"
@@ -36,18 +38,18 @@ _SO_MARK = 36
 _SO_ORIGINAL_DST = 80
 _ADDRESS, _ADDRESS6 = struct.Struct("!HH4s8x"), struct.Struct("!HHI16s4x")
 
-_RULES = f"""
-table %(family)s {TABLE} {{
-  map clients {{ type mark : %(kind)s; }}
-  chain prerouting {{
+_RULES = """
+table %(family)s %(table)s {
+  map clients { type mark : %(kind)s; }
+  chain prerouting {
     type nat hook prerouting priority dstnat - 50;
-    tcp dport 25 counter redirect to :%(port)d
-  }}
-  chain postrouting {{
+    tcp dport %(intercepts)d counter redirect to :%(port)d
+  }
+  chain postrouting {
     type nat hook postrouting priority srcnat - 50;
     snat to meta mark map @clients
-  }}
-}}
+  }
+}
 """
 
 Address = tuple[str, int]
@@ -58,11 +60,17 @@ class LineTooLong(EOFError):
 
 
 class Wire:
-    """One end of a connection: reads lines, messages or chunks; closes in either way."""
+    """One end of a connection: reads lines, messages or chunks; closes in either way.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    A connection ``within`` this program never has TLS: only its two ends on the network do.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, within: bool = False
+    ) -> None:
         self._reader = reader
         self.writer = writer
+        self._within = within
         self._pending = b""
 
     async def chunk(self) -> bytes:
@@ -142,6 +150,20 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def start_tls(self, context: ssl.SSLContext, last: bytes = b"") -> None:
+        """Send what is last in clear text, then start TLS; raise OSError if that fails."""
+        # What the other side sends next belongs to TLS.
+        if not self._within:
+            cast("asyncio.ReadTransport", self.writer.transport).pause_reading()
+        await self.send(last)
+        if not self._within:
+            await self.writer.start_tls(context)
+            self._pending = b""
+
+    def hang_up(self) -> None:
+        """End the connection below TLS: with FIN, and without a farewell."""
+        self.writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
     def reset(self) -> None:
         """Close with RST: a zero linger time discards unsent data (socket(7))."""
         raw = self.writer.get_extra_info("socket")
@@ -175,13 +197,15 @@ class Layer(Protocol):
 class Front:
     """The layers in force, and the sessions that pass through them.
 
-    ``server`` is the destination of all sessions. Without it, each session goes where its
-    client wanted, and the packet filter leads clients here.
+    ``server`` is the destination of all sessions. Without it, each session with the port
+    ``intercepts`` goes where its client wanted, and the packet filter leads clients here.
     """
 
-    def __init__(self, server: Address | None = None) -> None:
+    def __init__(self, server: Address | None = None, intercepts: int = SMTP_PORT) -> None:
         self.layers: list[Layer] = []
         self.port = 0
+        self._intercepts = intercepts
+        self._table = TABLE if intercepts == SMTP_PORT else f"{TABLE}_{intercepts}"
         self._server = server
         # By nftables' name of the IP version.
         self._listeners: dict[str, asyncio.Server] = {}
@@ -204,7 +228,16 @@ class Front:
         if family == "ip":
             self.port = port
         if self._server is None:
-            nft(_RULES % {"family": family, "kind": kind, "port": port})
+            nft(
+                _RULES
+                % {
+                    "family": family,
+                    "table": self._table,
+                    "kind": kind,
+                    "intercepts": self._intercepts,
+                    "port": port,
+                }
+            )
 
     async def remove(self, layer: Layer) -> None:
         """Remove a layer; sessions that it does not keep waiting continue to their end."""
@@ -235,7 +268,8 @@ class Front:
     def _release(self) -> None:
         # Add the table first, so that deleting it cannot fail.
         families = ("ip", "ip6") if has_ipv6() else ("ip",)
-        nft("; ".join(f"add table {f} {TABLE}; delete table {f} {TABLE}" for f in families))
+        tables = [f"{family} {self._table}" for family in families]
+        nft("; ".join(f"add table {table}; delete table {table}" for table in tables))
         self._known.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -254,10 +288,10 @@ class Front:
             if not layers[:-1]:
                 return await self._connect(client, server)
             ours, theirs = socket.socketpair()
-            inner = Wire(*await asyncio.open_connection(sock=theirs))
+            inner = Wire(*await asyncio.open_connection(sock=theirs), within=True)
             # The set of sessions holds a reference from the session's first step on.
             asyncio.ensure_future(self._serve(layers[:-1], client, server, inner))  # noqa: RUF006
-            return Wire(*await asyncio.open_connection(sock=ours))
+            return Wire(*await asyncio.open_connection(sock=ours), within=True)
 
         try:
             # The last layer may just have been lifted.
@@ -279,7 +313,7 @@ class Front:
             mark = int.from_bytes(socket.inet_aton(ipv4_of(client)))
             if self._listeners and client not in self._known:
                 family = "ip6" if by6 else "ip"
-                nft(f"add element {family} {TABLE} clients {{ {mark} : {client} }}")
+                nft(f"add element {family} {self._table} clients {{ {mark} : {client} }}")
                 self._known.add(client)
             raw.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("=I", mark))
         try:
@@ -340,3 +374,10 @@ def _meant(raw: Any) -> Address:
 
 
 FRONT = Front()
+# By port; those of the ports for submission come with the first fault there.
+FRONTS = {SMTP_PORT: FRONT}
+
+
+def front(port: int) -> Front:
+    """Return the front of a port."""
+    return FRONTS.setdefault(port, Front(intercepts=port))

@@ -1,19 +1,21 @@
 """An SMTP server that misbehaves at one stage of the session and is correct at all others.
 
 It forwards each command to the real server and returns that server's reply, so that only
-the chosen stage is false. It does not offer STARTTLS and CHUNKING, which would hide commands
-from it.
+the chosen stage is false. It does not offer CHUNKING, which would hide commands from it, and
+STARTTLS only if it has the real server's certificate: then it speaks TLS with both sides.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from interception import FRONT, LineTooLong, Session, Wire
+from interception import FRONTS, SMTP_PORT, LineTooLong, Session, Wire, front
 from operations import Handles, operation
 from turns import Turns
 
@@ -22,8 +24,14 @@ GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 TOO_LONG = b"500 5.5.2 Error: line too long\r\n"
 BYE = b"221 2.0.0 Bye\r\n"
 NOT_HERE = b"502 5.5.1 Error: command not implemented\r\n"
+# RFC 8314: TLS from the first byte.
+SUBMISSIONS_PORT = 465
+# What the server asks for in AUTH LOGIN: a name, and a password.
+_PROMPTS = {"LOGIN": [b"334 VXNlcm5hbWU6\r\n", b"334 UGFzc3dvcmQ6\r\n"]}
+_CANCELLED = b"501 5.7.0 Authentication aborted\r\n"
 # Extensions that make the rest of a session unreadable.
-_HIDDEN = re.compile(rb"\d{3}[ -](STARTTLS|CHUNKING)\b", re.IGNORECASE)
+_HIDDEN = re.compile(rb"\d{3}[ -]CHUNKING\b", re.IGNORECASE)
+_HIDDEN_WITHOUT_TLS = re.compile(rb"\d{3}[ -](STARTTLS|CHUNKING)\b", re.IGNORECASE)
 _RECIPIENT = re.compile(rb"RCPT\s+TO:\s*<([^>]*)>", re.IGNORECASE)
 
 RealReply = Callable[[], Awaitable[bytes]]
@@ -41,6 +49,8 @@ class FaultyServer(Turns):
 
     `Turns` selects from the occasions that match. ``above_sessions`` matches while more
     sessions than that are open.
+
+    ``pem`` is the real server's key and certificate (PEM), for TLS.
     """
 
     stage: str
@@ -52,9 +62,16 @@ class FaultyServer(Turns):
     recipient: str = ""
     client: str = ""
     above_sessions: int = -1
+    port: int = SMTP_PORT
+    pem: str = ""
     acted: int = 0
     open_sessions: int = 0
+    tls: ssl.SSLContext | None = field(default=None, init=False)
     lifted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        if self.pem:
+            self.tls = server_tls(self.pem)
 
     @property
     def lies(self) -> bool:
@@ -109,6 +126,8 @@ class FaultyServer(Turns):
             await self._pause(client)
         if self.then == "reset":
             client.reset()
+        elif self.then == "close" and self.tls is not None:
+            client.hang_up()
         # RFC 5321 section 3.8: a server that sends 421 closes the connection.
         if self.then or self.reply.startswith("421"):
             raise EOFError
@@ -157,12 +176,16 @@ class _Dialogue:
         self._server: Wire | None = None
         self._recipients: set[str] = set()
         self._admitted = False
+        self._in_tls = False
 
     async def run(self) -> None:
         """Run the session, starting with the greeting."""
         fault = self._fault
         if fault.stage == CONNECT and self._turn():
             await fault.act(self._client)
+        if fault.port == SUBMISSIONS_PORT and fault.tls is not None:
+            await self._client.start_tls(fault.tls)
+            self._in_tls = True
         acts = fault.stage == GREETING and self._turn()
         if not (acts and fault.lies):
             # A session counts as open while it waits for its greeting, too.
@@ -172,14 +195,24 @@ class _Dialogue:
         while True:
             line = await self._command_line()
             verb = line.split(maxsplit=1)[0].decode("latin-1").upper() if line.strip() else ""
-            if verb in ("STARTTLS", "BDAT"):
-                await self._client.send(NOT_HERE)
-            elif verb == "DATA":
-                await self._data(line)
-            else:
-                await self._command(verb, line)
+            await self._answer(verb, line)
             if verb == "QUIT":
                 return
+
+    async def _answer(self, verb: str, line: bytes) -> None:
+        fault = self._fault
+        if verb == "BDAT" or (verb == "STARTTLS" and fault.tls is None):
+            await self._client.send(NOT_HERE)
+        elif verb == "STARTTLS" and fault.stage == verb and self._turn():
+            await fault.act(self._client)
+        elif verb == "STARTTLS":
+            await self._start_tls(line)
+        elif verb == "DATA":
+            await self._data(line)
+        elif verb == "AUTH":
+            await self._auth(line)
+        else:
+            await self._command(verb, line)
 
     async def _command_line(self) -> bytes:
         try:
@@ -225,17 +258,56 @@ class _Dialogue:
         if self._server is not None:
             return b""
         self._server = await self._session.reach()
+        if self._in_tls:
+            await self._server.start_tls(client_tls())
         return b"".join(await self._server.reply())
+
+    async def _start_tls(self, line: bytes) -> None:
+        """Start TLS with both sides, if the real server agrees."""
+        tls, server = self._fault.tls, self._server
+        assert tls is not None  # noqa: S101  # for mypy: it was offered
+        assert server is not None  # noqa: S101  # for mypy: we have been greeted
+        reply = await self._ask(line)
+        if not reply.startswith(b"220"):
+            await self._client.send(reply)
+            return
+        await server.start_tls(client_tls())
+        await self._client.start_tls(tls, last=reply)
+        # RFC 3207 section 4.2: the session starts again.
+        self._recipients = set()
+
+    async def _auth(self, line: bytes) -> None:
+        """Handle AUTH (RFC 4954) to its last reply; credentials for a lie stay here."""
+        fault = self._fault
+        acts = fault.stage == "AUTH" and self._turn()
+        if acts and fault.lies:
+            _, mechanism, *initial = [*line.decode("latin-1").upper().split(), ""]
+            prompts = _PROMPTS.get(mechanism, [b"334 \r\n"])
+            # An initial response answers the first prompt.
+            for prompt in prompts[1:] if initial[:-1] else prompts:
+                await self._client.send(prompt)
+                if (await self._command_line()).strip() == b"*":
+                    await self._client.send(_CANCELLED)
+                    return
+            await fault.act(self._client)
+            return
+        reply = await self._ask(line)
+        while reply.startswith(b"334"):
+            await self._client.send(reply)
+            reply = await self._ask(await self._command_line())
+
+        async def real() -> bytes:
+            return reply
+
+        await (fault.act(self._client, real) if acts else self._client.send(reply))
 
     async def _ask(self, line: bytes) -> bytes:
         assert self._server is not None  # noqa: S101  # for mypy: we have been greeted
         await self._server.send(line)
         lines = await self._server.reply()
         if line[:4].upper() == b"EHLO":
-            lines = [
-                lines[0],
-                *(extension for extension in lines[1:] if not _HIDDEN.match(extension)),
-            ]
+            hidden = _HIDDEN if self._fault.tls is not None else _HIDDEN_WITHOUT_TLS
+            lines = [lines[0], *(offer for offer in lines[1:] if not hidden.match(offer))]
             lines[-1] = lines[-1][:3] + b" " + lines[-1][4:]
         return b"".join(lines)
 
@@ -297,8 +369,32 @@ class _Dialogue:
         self._recipients = set()
 
 
+def server_tls(pem: str) -> ssl.SSLContext:
+    """Return the TLS of a server with this key and certificate.
+
+    The size of each record tells the size of the reply in it: TLS 1.3 adds a constant.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # A ticket is a record, too, and would come before the first reply.
+    context.num_tickets = 0
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+def client_tls() -> ssl.SSLContext:
+    """Return the TLS of a client that takes any certificate: the server is on this host."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 async def _take_away(fault: FaultyServer) -> None:
-    await FRONT.remove(fault)
+    await front(fault.port).remove(fault)
 
 
 _faults: Handles[FaultyServer] = Handles(__name__, _take_away)
@@ -308,7 +404,7 @@ _faults: Handles[FaultyServer] = Handles(__name__, _take_away)
 async def smtp_fault_start(**settings: Any) -> dict[str, Any]:
     """Put a misbehaving server in front of the real one; FaultyServer has the settings."""
     fault = FaultyServer(**settings)
-    await FRONT.insert(fault)
+    await front(fault.port).insert(fault)
     return {"fault": _faults.add(fault)}
 
 
@@ -324,4 +420,5 @@ async def smtp_fault_stop(fault: int) -> dict[str, Any]:
 
 async def undo() -> None:
     """End every session and remove every fault, also those of an agent that died."""
-    await FRONT.clear()
+    for intercepting in list(FRONTS.values()):
+        await intercepting.clear()

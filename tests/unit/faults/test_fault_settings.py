@@ -45,7 +45,8 @@ def test_settings_have_their_form_and_default() -> None:
     """The settings are in the fault's order."""
     by_name = {setting.name: setting for setting in settings(SmtpStage)}
 
-    assert by_name["stage"].form == "connect|greeting|EHLO|MAIL|RCPT|DATA|end of data|QUIT"
+    stages = "connect|greeting|EHLO|STARTTLS|AUTH|MAIL|RCPT|DATA|end of data|QUIT"
+    assert by_name["stage"].form == stages
     assert by_name["stage"].default is None
     assert by_name["stored"] == Setting("stored", "yes|no", "False")
     assert by_name["sessions_max"].form == "number"

@@ -86,6 +86,12 @@ def test_undo_lifts_every_fault(rules: list[str]) -> None:
             "needs the stage connect or greeting",
         ),
         ({"stage": "greeting", "then": "close", "sessions_max": -1}, "sessions_max must be >= 0"),
+        ({"stage": "MAIL", "then": "close", "port": 26}, "port must be 25, 587"),
+        ({"stage": "AUTH", "then": "close"}, "the stage AUTH needs port=587"),
+        ({"stage": "STARTTLS", "then": "close", "port": 465}, "no STARTTLS at port 465"),
+        ({"stage": "STARTTLS", "delay_s": 1, "port": 587}, "needs a reply or a 'then'"),
+        ({"stage": "AUTH", "reply": "235 welcome", "port": 465}, "reply must refuse"),
+        ({"stage": "MAIL", "reply": "450 x", "byte_interval_s": 1, "port": 465}, "needs port=25"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], advice: str) -> None:

@@ -10,15 +10,21 @@ from typing import Literal, get_args
 
 from maillab.errors import BadInput
 from maillab.faults import counters
+from maillab.faults.process.postfix import mail_host
 from maillab.faults.registry import fault
 from maillab.faults.smtp import wire
 from maillab.faults.turns import check_turns
 from maillab.hosts.host import Host
 from maillab.scenario.state import Witness
 
-Stage = Literal["connect", "greeting", "EHLO", "MAIL", "RCPT", "DATA", "end of data", "QUIT"]
+Stage = Literal[
+    "connect", "greeting", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "end of data", "QUIT"
+]
 _STAGES = get_args(Stage)
 _ENDS = ("silence", "close", "reset")
+_TLS_PORTS = (587, 465)
+# Where certify.sh (images/postfix) writes a host's key and certificate.
+_CERTIFICATE = "/etc/ssl/maillab/{}.pem"
 _KNOWS_RECIPIENTS = ("RCPT", "DATA", "end of data")
 _REPLY = re.compile(r"(?:([2-5]\d\d)-[^\r\n]*\n(?=\1))*[2-5]\d\d(?: [^\r\n]*)?")
 
@@ -45,8 +51,14 @@ class SmtpStage:
     than ``sessions_max`` sessions are open. Of these, restrict it to the ``first`` N (0: no
     limit), every Nth (``every``), or those after the ``after`` first ones.
 
+    ``port`` 587 or 465 is a provider's submission service. The fault has the host's own key and
+    certificate, speaks TLS 1.3 with clients after STARTTLS or from the first byte, and knows the
+    stages STARTTLS and AUTH, too. After STARTTLS a session has a second EHLO. What a client sends
+    for AUTH does not reach the real server unless the reply is merely late.
+
     At every other stage the real server answers, and its log shows the client's own address;
-    but STARTTLS and CHUNKING are not offered. The witness counts how often clients met the
+    but CHUNKING is not offered, nor STARTTLS at port 25. In TLS the kernel knows a reply by the
+    size of its record. The witness counts how often clients met the
     fault, at most as often as the kernel saw such a reply, end, delay or silence on the wire.
     """
 
@@ -62,6 +74,7 @@ class SmtpStage:
     recipient: str = ""
     client: str = ""
     sessions_max: int | None = None
+    port: int = 25
 
     def __post_init__(self) -> None:
         check_turns(self, first=self.first, every=self.every, after=self.after)
@@ -100,6 +113,30 @@ class SmtpStage:
             "stored needs the stage 'end of data', and a reply or 'then'",
         )
         yield (
+            self.port not in (25, *_TLS_PORTS),
+            "port must be 25, 587 (STARTTLS) or 465 (TLS from the first byte)",
+        )
+        yield (
+            self.stage in ("STARTTLS", "AUTH") and self.port not in _TLS_PORTS,
+            f"the stage {self.stage} needs port=587 or port=465",
+        )
+        yield (
+            self.stage == "STARTTLS" and self.port == _TLS_PORTS[1],
+            "there is no STARTTLS at port 465; choose port=587",
+        )
+        yield (
+            self.stage == "STARTTLS" and not (self.reply or self.then),
+            "the stage STARTTLS needs a reply or a 'then'",
+        )
+        yield (
+            self.stage in ("STARTTLS", "AUTH") and self.reply[:1] in ("2", "3"),
+            f"reply must refuse at the stage {self.stage}, with 4 or 5 as its first digit",
+        )
+        yield (
+            bool(self.byte_interval_s) and self.port in _TLS_PORTS,
+            "byte_interval_s needs port=25: in TLS no byte comes alone",
+        )
+        yield (
             bool(self.recipient) and self.stage not in _KNOWS_RECIPIENTS,
             f"recipient needs one of the stages {', '.join(_KNOWS_RECIPIENTS)}",
         )
@@ -111,15 +148,19 @@ class SmtpStage:
 
     @contextlib.contextmanager
     def on(self, host: Host) -> Iterator[Witness]:
-        """Intercept the host's port 25."""
-        witness = Witness(repr(self), host.name, f"clients that met it at {self.stage}")
+        """Intercept the host's port."""
         settings = asdict(self)
+        if self.port in _TLS_PORTS:
+            settings["pem"] = self._certificate(host)
+        witness = Witness(repr(self), host.name, f"clients that met it at {self.stage}")
         sessions_max = settings.pop("sessions_max")
         settings["above_sessions"] = -1 if sessions_max is None else sessions_max
         replies = [wire.reply_begins(self.reply)] if self.reply else []
+        if self.reply and self.port in _TLS_PORTS:
+            replies.append(wire.sealed(self.reply))
         delay_s = self.delay_s or self.byte_interval_s
         ends = self.then == "close"
-        rules = wire.rules(replies=replies, delay_s=delay_s, ends=ends)
+        rules = wire.rules(replies=replies, delay_s=delay_s, ends=ends, port=self.port)
         with counters.watching(host, rules) as seen:
             fault = host.agent.call("smtp_fault_start", **settings)["fault"]
             try:
@@ -129,6 +170,17 @@ class SmtpStage:
                 kernel = seen()
                 acted = host.agent.call("smtp_fault_stop", fault=fault)["acted"]
                 counters.agree(witness, acted, sum(kernel[what] for what in self._evidence()))
+
+    def _certificate(self, host: Host) -> str:
+        """Return the host's key and certificate; raise BadInput if it has none."""
+        path = _CERTIFICATE.format(host.fqdn)
+        pem = mail_host(host, self).channel.call("read", path=path)["content"]
+        if not pem:
+            raise BadInput(
+                f"{self!r} on {host.name}: it has no certificate {path}; choose a host that takes "
+                "submission, such as provider in the topology smarthost"
+            )
+        return str(pem)
 
     def _evidence(self) -> set[str]:
         """Return the names of the kernel's counters that prove the fault."""

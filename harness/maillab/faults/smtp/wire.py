@@ -1,4 +1,4 @@
-"""Packet filter rules that count silence, delays, ends and replies of SMTP sessions on port 25.
+"""Packet filter rules that count silence, delays, ends and replies of SMTP sessions on a port.
 
 The rules of nftables know a session by the client's address and port. They apply where
 clients' packets come in, and where replies have the address that the client sees.
@@ -16,6 +16,7 @@ HUNG_UP, RESET, SLOW, REPLY, COMMAND = "hung up", "reset", "by bytes", "reply", 
 DROPPED = "dropped"
 WITHOUT, CONTAINING, LONG = "EHLO without", "EHLO containing", "EHLO too long to read"
 
+_SMTP_PORT = 25
 # TCP headers without options, and with time stamps: the usual ones of packets with data.
 _DATA_OFFSETS = (5, 8)
 _WORD_BYTES = 4
@@ -24,6 +25,9 @@ _CODE_BYTES = 3
 _IP_HEADER_BYTES = 20
 # nftables compares at most 16 bytes at once, and finds nothing beyond byte 255 (nft_payload).
 _COMPARED_BYTES, _OFFSET_MAX_BYTES = 16, 255
+_APPLICATION_DATA, _SEAL_BYTES = b"\x17\x03\x03", 17
+# The size of the alert close_notify (RFC 8446 section 6.1), in TLS before the client's FIN.
+_ALERT_BYTES = 2
 # A reply is late if most of the delay has passed; jiffies are coarse.
 _MOST = 0.8
 # A client that has pipelined its commands, and got some of the replies, waits for the rest.
@@ -58,6 +62,18 @@ def reply_begins(reply: str) -> bytes:
     """Return the text that identifies a reply: an error's code, or the text of a success."""
     # A middlebox in front may mask the text of an error, and the server itself sends no errors.
     return (reply[:3] if reply[0] in "45" else reply.partition("\n")[0]).encode()
+
+
+def sealed(reply: str) -> bytes:
+    """Return the header of the TLS record with exactly this reply (RFC 8446 section 5.2).
+
+    TLS 1.3 adds the content's type and a tag of 16 bytes, whatever the cipher.
+    """
+    return _record(len(reply.replace("\n", "\r\n").encode() + b"\r\n"))
+
+
+def _record(content_bytes: int) -> bytes:
+    return _APPLICATION_DATA + (content_bytes + _SEAL_BYTES).to_bytes(2, "big")
 
 
 def _data(verdict: str, *, length: str = ">", bytes_: int = 0) -> str:
@@ -97,6 +113,7 @@ def rules(
     extension: bytes = b"",
     ends: bool = False,
     drops: bytes = b"",
+    port: int = _SMTP_PORT,
 ) -> str:
     """Return rules that count faults of sessions, and chosen texts in them.
 
@@ -117,6 +134,7 @@ def rules(
     ehlo = [f"    {match} goto ehlo" for match in begins(b"250-")] if extension else []
     new = _lines(matched + farewell + ehlo)
     out = _lines(sent)
+    closes = [f"    {match} goto leaves" for match in begins(_record(_ALERT_BYTES))]
     return with_ipv6(f"""
 table ip TABLE {{
   set {WAITING} {{ {_SESSIONS}; }}
@@ -167,28 +185,29 @@ table ip TABLE {{
     goto says
   }}
   chain from_client {{
+{_lines(closes) if port != _SMTP_PORT else ""}
     tcp flags & (fin | rst) != 0 goto leaves
     tcp flags syn goto begins
 {_data("goto says")}
   }}
   chain prerouting {{
     type filter hook prerouting priority raw - 20;
-    iifname != "lo" tcp dport 25 jump drops
-    iifname != "lo" tcp dport 25 goto from_client
+    iifname != "lo" tcp dport {port} jump drops
+    iifname != "lo" tcp dport {port} goto from_client
   }}
   chain drops {{
 {_drop(drops) if drops else ""}
   }}
   chain output {{
     type filter hook output priority raw - 20;
-    tcp dport 25 jump commands
+    tcp dport {port} jump commands
   }}
   chain commands {{
 {out}
   }}
   chain postrouting {{
     type filter hook postrouting priority srcnat + 200;
-    oifname != "lo" tcp sport 25 goto to_client
+    oifname != "lo" tcp sport {port} goto to_client
   }}
 }}
 """)
