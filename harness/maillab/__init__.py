@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maillab.errors import BadInput, MaillabError, NotConserved, UnknownName, Void
-    from maillab.hosts import imap, pop3, sasl, uucp
+    from maillab.hosts import imap, oauth2, pop3, sasl, uucp
     from maillab.hosts.datagrams import Datagrams
     from maillab.hosts.dovecot import DovecotHost
     from maillab.hosts.front import FrontHost
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         PasswordRefused,
         VacationSent,
     )
+    from maillab.mail.filterlog import AddressRewritten, Checked, Greylisted, Signed
     from maillab.mail.haproxylog import HandedOver, ServerChecked
     from maillab.mail.history import Stored
     from maillab.mail.maillog import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         Disconnected,
         Event,
         Expired,
+        Held,
         HopFailed,
         Notified,
         PickedUp,
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from maillab.scenario.state import Mail
 
 _MODULES = {
-    "maillab.hosts": ("imap", "pop3", "sasl", "uucp"),
+    "maillab.hosts": ("imap", "oauth2", "pop3", "sasl", "uucp"),
     "maillab.lab": ("pcap",),
     "maillab.mail": ("message",),
 }
@@ -87,12 +89,13 @@ _NAMES = {
         *("LoggedIn", "LoginRefused", "MailDiscarded", "MailRedirected"),
         *("MailReturned", "MailSaved", "PasswordRefused", "VacationSent"),
     ),
+    "maillab.mail.filterlog": ("AddressRewritten", "Checked", "Greylisted", "Signed"),
     "maillab.mail.haproxylog": ("HandedOver", "ServerChecked"),
     "maillab.mail.history": ("Stored",),
     "maillab.mail.maillog": (
         *("Accepted", "Active", "Admin", "Blocklisted", "CertificateRefused", "Complaint"),
-        *("Connected", "Delivery", "Disconnected", "Event", "Expired", "HopFailed", "Notified"),
-        *("PickedUp", "Rejected", "Removed", "Screened", "Started", "TlsSession"),
+        *("Connected", "Delivery", "Disconnected", "Event", "Expired", "Held", "HopFailed"),
+        *("Notified", "PickedUp", "Rejected", "Removed", "Screened", "Started", "TlsSession"),
     ),
     "maillab.mail.tableslog": ("TableConnection", "TableLoginRefused", "TableQuery"),
     "maillab.scenario.state": ("Mail",),
@@ -104,10 +107,12 @@ __all__ = [
     "UNDER_WAY",
     "Accepted",
     "Active",
+    "AddressRewritten",
     "Admin",
     "BadInput",
     "Blocklisted",
     "CertificateRefused",
+    "Checked",
     "Complaint",
     "Connected",
     "Datagrams",
@@ -118,7 +123,9 @@ __all__ = [
     "Expired",
     "Fault",
     "FrontHost",
+    "Greylisted",
     "HandedOver",
+    "Held",
     "HopFailed",
     "Host",
     "Lab",
@@ -148,6 +155,7 @@ __all__ = [
     "ServerChecked",
     "ServerHost",
     "Session",
+    "Signed",
     "Started",
     "Stored",
     "TableConnection",
@@ -161,6 +169,7 @@ __all__ = [
     "Void",
     "imap",
     "message",
+    "oauth2",
     "pcap",
     "pop3",
     "sasl",

@@ -11,6 +11,7 @@ import baseline
 import channel
 import filterparts
 import filtersinit
+import parts
 import running
 import snapshot
 import supervised
@@ -20,7 +21,7 @@ from operations import operation, setting
 # A reset empties the databases.
 snapshot.UNWATCHED.update(part.database for part in filterparts.PARTS.values() if part.database)
 # Operations that do not change a filter.
-_QUIET = {"part_pids", "flush_log", "forget_names", "ready", "restore", "digest", "read"}
+_QUIET = {"part_pids", "filter_ports", "flush_log", "forget_names", "ready", "restore", "digest", "read"}
 
 
 @operation(failed=[])
@@ -44,6 +45,14 @@ async def forget_names() -> Dict[str, Any]:
             await supervisor.ask("stop", names=[name], for_good=True)
             await supervisor.ask("start", names=[name])
     return {}
+
+
+@operation(ports=[])
+async def filter_ports(name: str) -> Dict[str, Any]:
+    """Return the ports on which a filter listens; none if that is a socket in the file system."""
+    part = filterparts.PARTS[name]
+    ports, _ = parts.sockets(part, Path(part.configuration).read_text())
+    return {"ports": ports}
 
 
 @setting(file="")

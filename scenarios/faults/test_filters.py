@@ -1,11 +1,11 @@
-"""Milters and policy services that are down or hang, while Postfix needs them."""
+"""Milters and policy services that are down, hang or are slow, while Postfix needs them."""
 
 from __future__ import annotations
 
 import pytest
 
-from maillab import Complaint, Delivery, Event, Lab, Mail
-from maillab.faults import FilterDown, FilterFrozen
+from maillab import Complaint, Delivery, Event, Held, Lab, Mail, message
+from maillab.faults import FilterDown, FilterFrozen, FilterSlow
 
 pytestmark = pytest.mark.topology("authenticated")
 
@@ -56,3 +56,127 @@ def test_symptom_a_filter_that_hangs_delays_mail(lab: Lab) -> None:
     assert "Connection timed out" in complaints(lab)
     late, _ = lab.events(Delivery, lab.sender)
     assert late.delay >= 1
+
+
+SLOW = FilterSlow("opendkim", delay_s=2)
+
+
+def test_symptom_a_slow_filter_delays_mail(lab: Lab) -> None:
+    """Postfix waits for the answer to each step, and the mail is signed, late."""
+    with lab.sender.faulty(SLOW):
+        mail = sent(lab)
+
+    assert mail.delivered_to(lab.receiver, mailbox="alice")
+    assert signatures(lab) == 1
+    (late,) = lab.events(Delivery, lab.sender)
+    # At least the answers to the protocol's options and to the end of the message.
+    assert late.delay >= 4
+
+
+def test_cure_a_shorter_time_limit_does_without_a_slow_filter(lab: Lab) -> None:
+    """milter_command_timeout is 30 s for each step, unless main.cf shortens it."""
+    lab.sender.configure(milter_default_action="accept")
+    lab.sender.cure.configure(milter_command_timeout="1s")
+
+    with lab.sender.faulty(SLOW):
+        mail = sent(lab)
+
+    assert mail.delivered_to(lab.receiver, mailbox="alice")
+    assert signatures(lab) == 0
+    assert "Connection timed out" in complaints(lab)
+
+
+POSTGREY = "check_policy_service inet:127.0.0.1:10023"
+
+
+def test_symptom_a_slow_policy_service_delays_the_client(lab: Lab) -> None:
+    """The answer to RCPT TO comes late, and is the policy's."""
+    lab.sender.filter("postgrey").start()
+    lab.sender.configure(smtpd_milters="", smtpd_recipient_restrictions=POSTGREY)
+
+    with lab.sender.faulty(FilterSlow("postgrey", delay_s=1)):
+        mail = lab.other.smtp("alice@example.com", server=lab.sender)
+
+    assert mail.rejected(450, "4.2.0", saying="Greylisted")
+
+
+def test_cure_a_policy_service_has_a_default_action(lab: Lab) -> None:
+    """smtpd_policy_service_timeout limits the wait; after two tries the default action counts."""
+    lab.sender.filter("postgrey").start()
+    lab.sender.configure(
+        smtpd_milters="",
+        smtpd_recipient_restrictions=POSTGREY,
+        smtpd_policy_service_timeout="1s",
+    )
+    lab.sender.cure.configure(smtpd_policy_service_default_action="DUNNO")
+
+    with lab.sender.faulty(FilterSlow("postgrey", delay_s=3)):
+        mail = lab.other.smtp("alice@example.com", server=lab.sender)
+        lab.settle(mail)
+
+    assert mail.delivered_to(lab.sender, mailbox="alice")
+
+
+# A Milter that dies while a client's session is open.
+
+
+def at_the_end_of_data(lab: Lab) -> Mail:
+    """Send from a client; the filter dies before the message."""
+    with lab.other.session(lab.sender) as session:
+        session.ehlo()
+        session.mail("joe@other.example")
+        session.rcpt("alice@example.com")
+        with lab.sender.faulty(FilterDown("opendkim")):
+            return session.data(
+                message.compose(sender="joe@other.example", recipients=["alice@example.com"])
+            )
+
+
+def test_symptom_a_milter_dies_in_mid_session(lab: Lab) -> None:
+    """The client has to try again, and the log names the step at which Postfix noticed."""
+    lab.sender.configure(milter_default_action="tempfail")
+
+    mail = at_the_end_of_data(lab)
+
+    assert mail.rejected(451, "4.7.1", saying="Service unavailable - try again later")
+    assert "milter inet:127.0.0.1:8891: can't " in complaints(lab)
+
+
+def test_cure_a_default_action_of_accept_in_mid_session(lab: Lab) -> None:
+    """The message passes, unsigned."""
+    lab.sender.configure(milter_default_action="tempfail")
+    lab.sender.cure.configure(milter_default_action="accept")
+
+    mail = at_the_end_of_data(lab)
+    lab.settle(mail)
+
+    assert mail.delivered_to(lab.sender, mailbox="alice")
+
+
+def test_symptom_mail_is_quarantined_while_the_filter_is_down(lab: Lab) -> None:
+    """With milter_default_action=quarantine the mail is accepted, and waits on hold."""
+    lab.sender.configure(milter_default_action="quarantine")
+
+    with lab.sender.faulty(FilterDown("opendkim")):
+        mail = lab.other.smtp("alice@example.com", server=lab.sender)
+        lab.settle(mail)
+
+    assert mail.held_by(lab.sender)
+    assert lab.events(Held, lab.sender)
+    assert not mail.delivered_to(lab.sender, mailbox="alice")
+
+
+def test_cure_mail_is_released_from_the_quarantine(lab: Lab) -> None:
+    """The command is "postsuper -H", and a flush delivers what was held."""
+    lab.sender.configure(milter_default_action="quarantine")
+    with lab.sender.faulty(FilterDown("opendkim")):
+        mail = lab.other.smtp("alice@example.com", server=lab.sender)
+        lab.settle(mail)
+    held = mail.held_by(lab.sender).now()
+
+    lab.sender.cure.run("postsuper", "-H", "ALL")
+    lab.sender.flush()
+    lab.settle(mail)
+
+    assert held
+    assert mail.delivered_to(lab.sender, mailbox="alice")

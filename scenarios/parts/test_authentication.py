@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maillab import Complaint, Event, Lab, Mail
+from maillab import AddressRewritten, Checked, Complaint, Event, Greylisted, Lab, Mail, Signed
 from maillab.faults import FilterDown
 
 pytestmark = pytest.mark.topology("authenticated")
@@ -65,8 +65,9 @@ def test_cure_non_smtpd_milters_signs_what_sendmail_submits(lab: Lab) -> None:
 
     assert mail.delivered_to(lab.receiver, mailbox="alice")
     assert "dkim=pass header.d=example.com header.s=mail" in checked(lab)
-    signed = "DKIM-Signature field added (s=mail, d=example.com)"
-    assert signed in [event.text for event in lab.events(Event, lab.sender)]
+    (signed,) = lab.events(Signed, lab.sender)
+    assert (signed.domain, signed.selector) == ("example.com", "mail")
+    assert signed.action in mail.journey.text()
 
 
 def test_symptom_unauthenticated_mail_is_refused(lab: Lab) -> None:
@@ -187,7 +188,9 @@ def test_cure_an_spf_record_refuses_a_strangers_mail_in_your_name(lab: Lab) -> N
     mail = strangers_mail(lab)
 
     assert mail.rejected(550, "5.7.23", saying="Message rejected due to: SPF fail - not authorized")
-    assert [event for event in lab.events(Event, lab.receiver) if event.program == "policyd-spf"]
+    (checked,) = lab.events(Checked, lab.receiver)
+    assert (checked.program, dict(checked.results)) == ("policyd-spf", {"spf": "fail"})
+    assert checked.action in mail.journey.text()
 
 
 # DMARC.
@@ -250,6 +253,8 @@ def test_behaviour_opendmarc_takes_the_signature_that_opendkim_verified(lab: Lab
     results = " ".join(str(value) for value in copy.get_all("Authentication-Results", []))
     assert "dkim=pass" in results
     assert "dmarc=pass (p=reject dis=none) header.from=example.com" in results
+    found = {event.program: dict(event.results) for event in lab.events(Checked, lab.receiver)}
+    assert found == {"opendkim": {"dkim": "pass"}, "opendmarc": {"dmarc": "pass"}}
 
 
 def from_a_subdomain(lab: Lab) -> Mail:
@@ -313,6 +318,9 @@ def test_cure_srs_lets_forwarded_mail_pass_spf(lab: Lab) -> None:
     assert "spf=pass smtp.mailfrom=example.org" in checked(lab)
     (copy,) = lab.receiver.mailbox("alice")
     assert re.fullmatch(r"<SRS0=.{4}=..=example\.com=bob@example\.org>", copy["Return-Path"])
+    rewritten = lab.events(AddressRewritten, lab.forwarder)
+    assert {f"<{event.address}>" for event in rewritten} == {copy["Return-Path"]}
+    assert "postsrsd: srs_forward: <bob@example.com> rewritten as " in mail.journey.text()
 
 
 def test_cure_a_signature_survives_forwarding(lab: Lab) -> None:
@@ -461,6 +469,7 @@ def test_cure_rspamd_signs(lab: Lab) -> None:
     assert mail.delivered_to(lab.receiver, mailbox="alice")
     assert "dkim=pass header.d=example.com header.s=mail" in results(lab)
     assert "dmarc=pass (policy=none) header.from=example.com" in results(lab)
+    assert [event.result for event in lab.events(Checked, lab.receiver)] == ["pass"]
 
 
 def test_symptom_rspamd_cannot_read_the_key(lab: Lab) -> None:
@@ -529,6 +538,8 @@ def test_behaviour_mail_passes_greylisting_after_the_delay(lab: Lab) -> None:
 
     assert early
     assert mail.delivered_to(lab.receiver, mailbox="alice")
+    decided = [event.verdict for event in lab.events(Greylisted, lab.receiver)]
+    assert decided == ["greylist", "greylist", "pass"]
     (copy,) = lab.receiver.mailbox("alice")
     assert re.match(r"delayed \d+ seconds by postgrey-", copy["X-Greylist"])
 

@@ -43,6 +43,7 @@ _SIGNALS: _Lies = {
 }
 _STRACE: _Lies = {"inject_start": {"injection": 9999}, "inject_stop": {}}
 _HELD: _Lies = {"part_hold": {"hold": 9999}, "part_release": {}}
+_SLOW: _Lies = {"answers_delay": {"service": 9999}, "answers_undelay": {"acted": 5}}
 _FILLER: _Lies = {
     "fill": {"filler": 9999, "free_bytes": 0, "free_inodes": 0},
     "take_inodes": {"filler": 9999, "free_bytes": 0, "free_inodes": 0},
@@ -86,6 +87,7 @@ LIES: dict[str, _Lies] = {
     "OpenFilesLimit": {"open_files": {"limit": 9999}, "open_files_any": {}},
     **dict.fromkeys(("FilterDown", "FilterFrozen", "TableDown", "TableFrozen"), _HELD),
     "TablePassword": {"hold_rows": {"hold": 9999}, "release_rows": {}},
+    "FilterSlow": _SLOW,
     # More processes than any limit.
     "ProcessLimit": {"process_count": {"current": 20_000}},
 }  # fmt: skip

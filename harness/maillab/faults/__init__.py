@@ -37,6 +37,7 @@ from maillab.faults.process.daemon_frozen import DaemonFrozen as DaemonFrozen
 from maillab.faults.process.daemon_killed import DaemonKilled as DaemonKilled
 from maillab.faults.process.filter_down import FilterDown as FilterDown
 from maillab.faults.process.filter_frozen import FilterFrozen as FilterFrozen
+from maillab.faults.process.filter_slow import FilterSlow as FilterSlow
 from maillab.faults.process.host_crashed import HostCrashed as HostCrashed
 from maillab.faults.process.host_frozen import HostFrozen as HostFrozen
 from maillab.faults.process.open_files_limit import OpenFilesLimit as OpenFilesLimit

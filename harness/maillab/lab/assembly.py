@@ -36,6 +36,7 @@ _AGENT_PROGRAMS = (
     "netstate",
     "netqueue",
     "middlebox",
+    "slowanswers",
     "load",
     "resolver",
     "routes",

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maillab.mail import maillog, tableslog
+from maillab.mail import filterlog, tableslog
 from maillab.mail.maillog import Delivery, Event, Started
 
 _FLAGS = re.ASCII | re.DOTALL
@@ -130,7 +130,7 @@ class NotStarted(Event):
 
 def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:
     """Parse one line of a host's log, whatever server it runs; never fail."""
-    event = maillog.parse(line, host=host, seq=seq, arrived=arrived)
+    event = filterlog.parse(line, host=host, seq=seq, arrived=arrived)
     if event.program == "dovecot":
         return _read(event, event.text) or event
     if event.program == "supervisor":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from maillab.mail.filterlog import FilterEvent
 from maillab.mail.history import History, Stored, Submission, names
 from maillab.mail.leg import Leg, reach
 from maillab.mail.maillog import Delivery
@@ -51,6 +52,21 @@ class Journey:
     def deliveries(self) -> list[Delivery]:
         """Every delivery attempt for the message itself, leg by leg."""
         return [attempt for leg in self.legs for attempt in leg.deliveries]
+
+    @property
+    def policies(self) -> list[FilterEvent]:
+        """What policy services logged of the message's addresses, before it had a queue id."""
+        probe = self.submission.probe
+        senders = {probe.sender.lower(), *(leg.sender.lower() for leg in self.legs)} - {""}
+        recipients = {to.lower() for to in probe.recipients}
+        recipients |= {name for leg in self.legs for pair in leg.latest for name in pair}
+        return [
+            event
+            for event in self._history.events
+            if isinstance(event, FilterEvent) and not event.queue_id
+            if event.seq > self.submission.after_seq and event.sender.lower() in senders
+            if not event.recipient or event.recipient.lower() in recipients
+        ]
 
     def delivered(self, host: str, mailbox: str = "") -> Finding:
         """Return the finding that a copy is on a host, in the mailbox if one is named.
@@ -142,6 +158,7 @@ class Journey:
         for leg in self.legs:
             if leg.parent is mail:
                 lines += leg.describe("  ")
+        lines += [f"  {event.host} {event.action}" for event in self.policies]
         if not self.legs and mail.outcome != "refused":
             # The evidence has the log of such a host, but maillab does not parse it.
             lines.append(f"  {mail.host} never logged it")

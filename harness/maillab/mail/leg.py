@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from maillab.mail.dovecotlog import LmtpDelivery, MailRedirected, MailReturned, VacationSent
+from maillab.mail.filterlog import FilterEvent
 from maillab.mail.history import Submission
 from maillab.mail.maillog import (
     Accepted,
@@ -215,6 +216,9 @@ class Leg:
     def describe(self, indent: str) -> list[str]:
         """Return lines about this leg and its continuations, for human readers."""
         lines = [f"{indent}{self.host} {self.queue_id}"]
+        lines += [
+            f"{indent}  {event.action}" for event in self.events if isinstance(event, FilterEvent)
+        ]
         attempts = Counter(
             f"{indent}  to <{attempt.to}>{attempt.orig_to and f' for <{attempt.orig_to}>'}:"
             f" {attempt.status} {attempt.dsn}, relay {attempt.relay} ({attempt.reply})"

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from maillab.mail.dovecotlog import MailRedirected, MailReturned, VacationSent
+from maillab.mail.filterlog import FilterEvent
 from maillab.mail.history import History, Stored, Submission
 from maillab.mail.journey import Journey
 from maillab.mail.leg import Leg, reach
@@ -123,6 +124,8 @@ class Journeys:
                 elif isinstance(event, Discarded | Held):
                     verdicts[session].append(event)
                 continue
+            if isinstance(event, FilterEvent) and not self._lives.get((event.host, event.queue_id)):
+                continue
             leg = self._life(event)
             leg.add(event)
             for verdict in verdicts.pop(session, ()):
@@ -176,8 +179,11 @@ class Journeys:
             if leg.host == sum_.host and leg.state == "alive" and leg.queue_id not in named
             if leg.born < sum_.seq and (action != "removed" or leg.events[-1].seq < sum_.seq)
             if action != "removed" or (leg.host, leg.queue_id) not in left
+            if action != "released from hold" or leg.held
         ]
-        if action in ("removed", "placed on hold") and len(meant) == sum_.count - len(named):
+        if action in ("removed", "placed on hold", "released from hold") and len(
+            meant
+        ) == sum_.count - len(named):
             for leg in meant:
                 leg.administered(action, sum_.seq)
 
@@ -234,13 +240,23 @@ class Journeys:
                 leg.hand_on("vacation", self._answer(event, event.to), event)
             case MailReturned():
                 leg.hand_on("rejection", self._answer(event, event.sender), event)
-            case Delivery() if host := self.history.mailbox_server(event):
+            case Delivery() if host := self._mailbox_server(event):
                 leg.by_lmtp.add(event.seq)
                 lives = self._lives.get((host, event.lmtp_session), [])
                 self._hop(leg, (leg, woken, host, event.lmtp_session), lives, event)
             case Delivery() if event.next_queue_id and (host := self.history.next_host(event)):
                 lives = self._lives.get((host, event.next_queue_id), [])
                 self._hop(leg, (leg, woken, host, event.next_queue_id), lives, event)
+
+    def _mailbox_server(self, event: Delivery) -> str:
+        """Return the mailbox server of the lab that took a message by LMTP, or ""."""
+        if host := self.history.mailbox_server(event):
+            return host
+        if event.status != "sent" or "/" not in event.relay_address:
+            return ""
+        # A socket has no address: the server's log has the session.
+        servers = sorted(self.history.mailbox_servers)
+        return next((host for host in servers if self._lives.get((host, event.lmtp_session))), "")
 
     def _follow_unnamed(self, leg: Leg, woken: int, event: Event) -> None:
         """Follow a hop whose reply names no queue id, to a leg that no other hop leads to."""
@@ -421,6 +437,8 @@ _ACTIONS = {
     "Released from hold": "released from hold",
     "Force-expired": "expired",
 }
+# Those that change a leg.
+_UNNAMED = ("removed", "placed on hold", "released from hold")
 
 
 def _renamed_only(leg: Leg, other: Leg) -> bool:

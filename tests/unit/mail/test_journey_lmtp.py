@@ -94,6 +94,20 @@ def test_a_journey_goes_on_through_lmtp() -> None:
     assert "relay INBOX (saved mail to INBOX)\n        done" in journey.text()
 
 
+def test_a_journey_goes_on_through_a_socket() -> None:
+    """A socket has no address; Dovecot's log has the session."""
+    log = on("a", arrives("AAAAAA1"), given_to("private/dovecot-lmtp"), removed("AAAAAA1"))
+    log += on("b", did(SAVED))
+
+    journey = follow(log, inbox())
+
+    assert path(journey) == ["a AAAAAA1", f"b {ID}"]
+    assert journey.delivered("b", ALICE)
+    assert not journey.delivered("a")
+    assert settle(log, inbox()).delivered == 1
+    assert found(settle(log)) == [("lost", "b", ID, ALICE)]
+
+
 def test_mail_is_not_at_rest_before_dovecot_has_logged_it() -> None:
     assert not follow(TAKEN).at_rest()
 

@@ -107,6 +107,15 @@ def test_all_of_the_queue_is_put_on_hold() -> None:
     assert journey.at_rest({"a": 99})
 
 
+def test_all_that_was_held_is_released() -> None:
+    """Mail that was not on hold does not count."""
+    held = on("a", SEVERAL, "postsuper: AAAAAA1: placed on hold")
+
+    journey = follow([*held, *on("a", "postsuper: Released from hold: 1 message")])
+
+    assert [leg.held for leg in journey.legs] == [False]
+
+
 @pytest.mark.parametrize(
     "other",
     [

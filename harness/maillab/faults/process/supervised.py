@@ -25,11 +25,7 @@ def held(
 
     The witness counts the processes that the kernel shows in one of the states.
     """
-    found = channel.call("part_pids", name=part)
-    if part not in found["known"]:
-        raise UnknownName.among("program", part, found["known"], of=host.name)
-    if not found["pids"]:
-        raise BadInput(f"{fault!r} on {host.name}: {part} does not run there; start it first")
+    pids = running(host, channel, fault, part)
     frozen = states == FROZEN
     seen = "processes seen in state T" if frozen else "processes that the kernel no longer has"
     witness = Witness(repr(fault), host.name, seen)
@@ -39,8 +35,19 @@ def held(
         yield witness
     finally:
         now = _states(channel)
-        witness.count = sum(now.get(pid, "") in states for pid in found["pids"])
+        witness.count = sum(now.get(pid, "") in states for pid in pids)
         channel.call("part_release", hold=number)
+
+
+def running(host: Host, channel: Channel, fault: object, part: str) -> list[int]:
+    """Return the processes of a program; raise UnknownName, or BadInput if it does not run."""
+    found = channel.call("part_pids", name=part)
+    if part not in found["known"]:
+        raise UnknownName.among("program", part, found["known"], of=host.name)
+    if not found["pids"]:
+        raise BadInput(f"{fault!r} on {host.name}: {part} does not run there; start it first")
+    pids: list[int] = found["pids"]
+    return pids
 
 
 def filters_of(host: Host, fault: object) -> Channel:
