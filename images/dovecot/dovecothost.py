@@ -29,6 +29,8 @@ from operations import Handles, operation, setting
 
 # Dovecot creates these at each start.
 snapshot.UNWATCHED.update(("/run/dovecot", "/var/lib/dovecot"))
+# The mail host restores its queue directory.
+snapshot.UNWATCHED.add("/var/spool/postfix")
 # The log process answers here with the latest errors, like everything in one thread.
 LOG_ERRORS = Path("/run/dovecot/log-errors")
 LOGGED_WITHIN_S = 10.0

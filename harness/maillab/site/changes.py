@@ -73,6 +73,11 @@ CHANGES = {
         "500 5.5.2",
         since=("3.7.0",),
     ),
+    "SASL: Connect to Dovecot auth socket": Change(
+        'a socket that smtpd(8) cannot use: "SASL: Connect to private/auth failed: …"',
+        "\"SASL: Connect to Dovecot auth socket 'private/auth' failed: …\"",
+        since=("3.7.0",),
+    ),
     "smtp_per_request_deadline": Change(
         "smtp_per_record_deadline limits each reply, and is the only name",
         "smtp_per_request_deadline limits a request with its replies; the old name is its default",
