@@ -22,6 +22,8 @@ exec /usr/share/postsrsd/postsrsd-systemd-launcher
 
 PARTS = {
     "authcheck": Part(("python3", "/opt/maillab/authcheck.py"), "/etc/authcheck.conf", _MILTER),
+    # No filter, but a program beside a mail host, too: the provider's tokens (XOAUTH2).
+    "oauth2": Part(("python3", "/opt/maillab/oauth2.py"), "/etc/oauth2.conf", _MILTER),
     "opendkim": Part(
         ("opendkim", "-f", "-x", "/etc/opendkim.conf"),
         "/etc/opendkim.conf",

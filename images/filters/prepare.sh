@@ -4,7 +4,8 @@
 ln -s /usr/lib/*/faketime/libfaketime.so.1 /opt/maillab/libfaketime.so.1
 # Debian's files, with a socket on loopback. A topology, or a scenario, replaces them.
 mkdir -p /etc/default
-cp /opt/maillab/opendkim.conf /opt/maillab/opendmarc.conf /opt/maillab/authcheck.conf /etc/
+cp /opt/maillab/opendkim.conf /opt/maillab/opendmarc.conf /opt/maillab/authcheck.conf \
+  /opt/maillab/oauth2.conf /etc/
 cp /opt/maillab/policyd-spf.conf /etc/postfix-policyd-spf-python/
 printf 'POSTGREY_OPTS="--inet=127.0.0.1:10023"\n' >/etc/default/postgrey
 # rspamd: the proxy speaks the Milter protocol and scans by itself. Modules that ask servers on

@@ -102,7 +102,7 @@ def serve(
     that sessions can be read on the wire.
     Raise CommandFailed with Dovecot's words.
     """
-    new = not host.run("dovecot", "--version").stdout.startswith("2.3.")
+    new = since_2_4(host)
     text = _SINCE_2_4 if new else _UNTIL_2_3
     text += (_MAILBOXES_SINCE_2_4 if new else _MAILBOXES_UNTIL_2_3)[mailboxes]
     host.write(_CONFIGURATION, text + settings)
@@ -110,6 +110,11 @@ def serve(
     host.write(_PASSWORDS, "".join(lines), mode=0o640)
     host.run("chgrp", "dovecot", _PASSWORDS)
     host.run("sh", "-c", _START)
+
+
+def since_2_4(host: Host) -> bool:
+    """Return True if the host's Dovecot reads the language of 2.4."""
+    return not host.run("dovecot", "--version").stdout.startswith("2.3.")
 
 
 def read(

@@ -19,8 +19,7 @@ auxprop_plugin: sasldb
 mech_list: PLAIN LOGIN
 """
 # The same in the languages of 2.3 and 2.4.
-_DOVECOT = """\
-auth_mechanisms = plain login
+_SOCKET = """\
 service auth {
   unix_listener /var/spool/postfix/private/auth {
     mode = 0660
@@ -28,6 +27,41 @@ service auth {
     group = postfix
   }
 }
+"""
+_DOVECOT = f"auth_mechanisms = plain login\n{_SOCKET}"
+_SETTINGS = {
+    "smtpd_sasl_auth_enable": "yes",
+    "smtpd_sasl_type": "dovecot",
+    "smtpd_sasl_path": "private/auth",
+}
+_OAUTH2 = "/etc/dovecot/oauth2.conf"
+_OAUTH2_SINCE_2_4 = """\
+ssl_client_ca_file = {trust}
+oauth2 {{
+  introspection_mode = post
+  introspection_url = {url}
+  username_attribute = username
+  active_attribute = active
+  active_value = true
+}}
+passdb oauth2 {{
+}}
+"""
+_OAUTH2_UNTIL_2_3 = f"""\
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2
+  args = {_OAUTH2}
+}}
+"""
+# A file of its own, until 2.3.
+_OAUTH2_FILE = """\
+introspection_mode = post
+introspection_url = {url}
+username_attribute = username
+active_attribute = active
+active_value = true
+tls_ca_cert_file = {trust}
 """
 
 
@@ -52,8 +86,19 @@ def dovecot(host: PostfixHost, passwords: Mapping[str, str]) -> dict[str, str]:
     The users are those of the host, and may also read their mail by POP3.
     """
     pop3.serve(host, passwords, settings=_DOVECOT)
-    return {
-        "smtpd_sasl_auth_enable": "yes",
-        "smtpd_sasl_type": "dovecot",
-        "smtpd_sasl_path": "private/auth",
-    }
+    return dict(_SETTINGS)
+
+
+def xoauth2(host: PostfixHost, url: str, trust: str) -> dict[str, str]:
+    """Start Dovecot, and return the settings that let Postfix ask it for XOAUTH2 only.
+
+    Dovecot asks ``url`` about each token (RFC 7662), and trusts the certificates of the
+    authority in the file ``trust``.
+    """
+    settings = _OAUTH2_UNTIL_2_3
+    if pop3.since_2_4(host):
+        settings = _OAUTH2_SINCE_2_4.format(url=url, trust=trust)
+    else:
+        host.write(_OAUTH2, _OAUTH2_FILE.format(url=url, trust=trust))
+    pop3.serve(host, {}, settings=f"auth_mechanisms = xoauth2\n{settings}{_SOCKET}")
+    return dict(_SETTINGS)

@@ -152,11 +152,17 @@ class Session:
         return self._keep("STARTTLS", Reply(answer["code"], answer["text"]))
 
     def auth(self, user: str, password: str, mechanism: str = "PLAIN") -> Reply:
-        """Log in (RFC 4954) by PLAIN or LOGIN; return the server's last reply."""
+        """Log in (RFC 4954) by PLAIN, LOGIN or XOAUTH2; return the server's last reply.
+
+        For XOAUTH2 the password is an access token.
+        """
         whole = f"\0{user}\0{password}"
+        bearer = f"user={user}\1auth=Bearer {password}\1\1"
         lines = {
             "PLAIN": [f"AUTH PLAIN {_base64(whole)}"],
             "LOGIN": ["AUTH LOGIN", _base64(user), _base64(password)],
+            # A server that refuses gives its reason first, and waits for an empty line.
+            "XOAUTH2": [f"AUTH XOAUTH2 {_base64(bearer)}", ""],
         }
         if mechanism not in lines:
             raise UnknownName.among("mechanism", mechanism, list(lines))

@@ -70,11 +70,23 @@ def test_auth_stops_when_the_server_refuses() -> None:
     assert agent.asked[1:] == ["command AUTH LOGIN"]
 
 
+def test_a_refused_token_is_answered_with_an_empty_line() -> None:
+    """The server gives its reason first."""
+    agent = Agent("220 hi", "334 eyJzdGF0dXMiOiI0MDEifQ==", "535 5.7.8 no")
+
+    with host("me", agent).session("198.18.0.1") as session:
+        reply = session.auth("joe", "token", "XOAUTH2")
+
+    assert reply.code == 535
+    whole = "dXNlcj1qb2UBYXV0aD1CZWFyZXIgdG9rZW4BAQ=="
+    assert agent.asked[1:] == [f"command AUTH XOAUTH2 {whole}", "command"]
+
+
 def test_an_unknown_mechanism_is_named() -> None:
     """The error lists the known mechanisms."""
     with (
         host("me", Agent("220 hi")).session("198.18.0.1") as session,
-        pytest.raises(UnknownName, match=r"'XYZ' \(choose from PLAIN, LOGIN\)"),
+        pytest.raises(UnknownName, match=r"'XYZ' \(choose from PLAIN, LOGIN, XOAUTH2\)"),
     ):
         session.auth("joe", "pw", "XYZ")
 
