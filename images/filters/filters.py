@@ -21,7 +21,16 @@ from operations import operation, setting
 # A reset empties the databases.
 snapshot.UNWATCHED.update(part.database for part in filterparts.PARTS.values() if part.database)
 # Operations that do not change a filter.
-_QUIET = {"part_pids", "filter_ports", "flush_log", "forget_names", "ready", "restore", "digest", "read"}
+_QUIET = {
+    "part_pids",
+    "filter_ports",
+    "flush_log",
+    "forget_names",
+    "ready",
+    "restore",
+    "digest",
+    "read",
+}
 
 
 @operation(failed=[])
