@@ -61,7 +61,11 @@ LIES: dict[str, _Lies] = {
         _FILTER,
     ),
     **dict.fromkeys(
-        ("DnsAnswer", "DnsDelay", "DnsDrop", "DnsTruncated", "ForeignPtr", "StaleAnswer"), _NAMES
+        (
+            "BlocklistError", "DnsAnswer", "DnsDelay", "DnsDrop", "DnsTruncated", "ForeignPtr",
+            "StaleAnswer",
+        ),
+        _NAMES,
     ),
     "DeadNameserver": {
         "nameserver_start": {"number": 9999, "table": "maillab_dead_9999"},

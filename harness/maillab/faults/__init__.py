@@ -12,6 +12,7 @@ from maillab.faults.disk.inodes_gone import InodesGone as InodesGone
 from maillab.faults.disk.slow_disk import SlowDisk as SlowDisk
 from maillab.faults.disk.slow_fsync import SlowFsync as SlowFsync
 from maillab.faults.disk.syscall_fails import SyscallFails as SyscallFails
+from maillab.faults.dns.answers import BlocklistError as BlocklistError
 from maillab.faults.dns.answers import DnsAnswer as DnsAnswer
 from maillab.faults.dns.answers import DnsDelay as DnsDelay
 from maillab.faults.dns.answers import DnsDrop as DnsDrop

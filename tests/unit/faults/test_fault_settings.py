@@ -128,7 +128,7 @@ def test_faults_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["fault", "Fire"], "unknown fault 'Fire' (choose from DaemonFrozen"),
+        (["fault", "Fire"], "unknown fault 'Fire' (choose from BlocklistError"),
         (["fault", "Greeting", "mail", "421"], "a setting must be NAME=VALUE, not '421'"),
         (["warp", "-4h"], "maillab warp"),
         (["warp", "+4 weeks"], "STEP must be a time such as +4h, +5d or +1h30m, not '+4 weeks'"),

@@ -266,6 +266,58 @@ class ForeignPtr(_Answers):
         return {"data": f"{self.points_to}."}
 
 
+@dataclass(frozen=True)
+class _Record(_Answers):
+    """Every answer is one record, whatever the name."""
+
+    _: KW_ONLY
+    data: str
+
+    _ACTION = "answer"
+    _SOURCE = "queries answered with the list's error"
+
+    def _rule(self) -> dict[str, Any]:
+        return {"data": self.data}
+
+
+@fault(
+    proof="test_blocklist.py::test_symptom_the_list_answers_everybody_with_an_error",
+    host="mail",
+    topology="published",
+    example={"name": "bl.example"},
+)
+@dataclass(frozen=True)
+class BlocklistError:
+    """The DNS blocklist ``name`` answers each query with an error, as if it listed the address.
+
+    Public lists answer so to open resolvers (127.255.255.254), to too many queries
+    (127.255.255.255) and to a wrong name (127.255.255.252). ``text`` is the TXT record that
+    comes with it. The witness counts queries for the address.
+    """
+
+    name: str
+    _: KW_ONLY
+    address: str = "127.255.255.254"
+    text: str = "Error: open resolver"
+
+    def __post_init__(self) -> None:
+        _check_name(self, self.name)
+        if not _is_address(self.address):
+            raise BadInput(f"{self!r}: {self.address!r} is not an IPv4 address")
+        if not re.fullmatch(r"[ !#-\[\]-~]{1,255}", self.text):
+            raise BadInput(f"{self!r}: text must be 1 to 255 ASCII characters without quotes")
+
+    @contextlib.contextmanager
+    def on(self, host: Host) -> Iterator[Witness]:
+        """Let the list answer this host, and no other, with the error."""
+        below = f".{self.name}"
+        texts = _Record(below, "TXT", data=f'"{self.text}"')
+        addresses = _Record(below, "A", data=self.address)
+        with texts.on(host), addresses.on(host) as witness:
+            witness.fault = repr(self)
+            yield witness
+
+
 def _wire(fresh_ms: int) -> str:
     """Return rules that count the queries that leave a host, and late answers to them."""
     begins = "tcp flags & (syn | ack) == syn"
