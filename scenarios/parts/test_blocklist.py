@@ -55,18 +55,6 @@ def answers(lab: Lab) -> list[tuple[str, str, str]]:
     return [(event.client_address, event.domain, event.answer) for event in found]
 
 
-def ask_the_public_resolver(lab: Lab) -> None:
-    """Let the mail server ask the resolver that everybody asks."""
-    lab.mail.write("/etc/resolv.conf", resolver(lab, 3))
-    lab.mail.restart()
-
-
-def resolver(lab: Lab, number: int) -> str:
-    """Return a resolv.conf(5) with one of the lab's name servers."""
-    net = lab.mail.address.rpartition(".")[0]
-    return f"# maillab\nnameserver {net}.{number}\noptions timeout:2\n"
-
-
 def test_symptom_a_listed_client_is_refused(lab: Lab) -> None:
     """The refusal has the list's text; other clients may write."""
     list_the_stranger(lab)
@@ -92,24 +80,6 @@ def test_cure_only_real_answers_count(lab: Lab) -> None:
 
     assert mail.delivered_to(lab.mail, mailbox="alice")
     assert listed.rejected(554, "5.7.1", saying=f"blocked using {LIST}; Listed by hand")
-
-
-def test_cure_a_resolver_of_ones_own(lab: Lab) -> None:
-    """The list refuses the public resolver, and answers the site's own."""
-    list_the_stranger(lab)
-    lab.mail.configure(smtpd_client_restrictions=f"reject_rbl_client {LIST}")
-    ask_the_public_resolver(lab)
-
-    with lab.mail.faulty(BlocklistError(LIST)):
-        before = sent(lab, lab.client)
-        lab.mail.cure.write("/etc/resolv.conf", resolver(lab, 2))
-        lab.mail.cure.restart()
-        after = sent(lab, lab.client)
-        listed = sent(lab, lab.stranger)
-
-    assert before.rejected(554, "5.7.1", saying="Error: open resolver")
-    assert after.delivered_to(lab.mail, mailbox="alice")
-    assert listed.rejected(554, "5.7.1", saying="Listed by hand")
 
 
 def test_cure_a_zone_with_a_key(lab: Lab) -> None:
