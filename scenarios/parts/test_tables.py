@@ -283,6 +283,8 @@ def test_symptom_a_database_that_hangs_holds_clients(lab: Lab) -> None:
 def test_symptom_mail_is_put_off_while_the_directory_is_slow(lab: Lab) -> None:
     """Each answer comes, but later than the "timeout" of the table."""
     asking(lab, "ldap")
+    # The fault delays IPv4 alone.
+    edit(lab, "ldap", "server_host", f"ldap://{lab.tables.address}")
     lab.mail.run_tool("sh", "-c", "for f in /etc/postfix/ldap-*.cf; do echo timeout = 1 >>$f; done")
 
     with tables(lab).faulty(Netem(delay_s=1.5, direction="out")):
