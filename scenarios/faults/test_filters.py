@@ -60,15 +60,14 @@ def test_symptom_a_filter_that_hangs_delays_mail(lab: Lab) -> None:
 
 def test_symptom_a_slow_filter_delays_mail(lab: Lab) -> None:
     """Postfix waits for the answer to each step, and the mail is signed, late."""
-    # OpenDKIM answers some fifteen times for a message.
-    with lab.sender.faulty(FilterSlow("opendkim", delay_s=0.5)):
+    # OpenDKIM answers a dozen times for a message.
+    with lab.sender.faulty(FilterSlow("opendkim", delay_s=1)):
         mail = sent(lab)
 
     assert mail.delivered_to(lab.receiver, mailbox="alice")
     assert signatures(lab) == 1
     (late,) = lab.events(Delivery, lab.sender)
-    # At least the answers to the protocol's options and to the end of the message.
-    assert late.delay >= 1
+    assert late.delay >= 5
 
 
 def test_cure_a_shorter_time_limit_does_without_a_slow_filter(lab: Lab) -> None:
@@ -87,30 +86,33 @@ def test_cure_a_shorter_time_limit_does_without_a_slow_filter(lab: Lab) -> None:
 POSTGREY = "check_policy_service inet:127.0.0.1:10023"
 
 
-def test_symptom_a_slow_policy_service_delays_the_client(lab: Lab) -> None:
-    """The answer to RCPT TO comes late, and is the policy's."""
-    lab.sender.filter("postgrey").start()
-    lab.sender.configure(smtpd_milters="", smtpd_recipient_restrictions=POSTGREY)
-
-    with lab.sender.faulty(FilterSlow("postgrey", delay_s=1)):
-        mail = lab.other.smtp("alice@example.com", server=lab.sender)
-
-    assert mail.rejected(450, "4.2.0", saying="Greylisted")
-
-
-def test_cure_a_policy_service_has_a_default_action(lab: Lab) -> None:
-    """smtpd_policy_service_timeout limits the wait; after two tries the default action counts."""
+def slow_policy(lab: Lab) -> Mail:
+    """Send from a client; the policy service needs longer than Postfix waits."""
     lab.sender.filter("postgrey").start()
     lab.sender.configure(
         smtpd_milters="",
         smtpd_recipient_restrictions=POSTGREY,
         smtpd_policy_service_timeout="1s",
     )
-    lab.sender.cure.configure(smtpd_policy_service_default_action="DUNNO")
-
     with lab.sender.faulty(FilterSlow("postgrey", delay_s=3)):
         mail = lab.other.smtp("alice@example.com", server=lab.sender)
         lab.settle(mail)
+    return mail
+
+
+def test_symptom_a_slow_policy_service_is_given_up(lab: Lab) -> None:
+    """smtpd_policy_service_timeout limits the wait; after two tries the client has to return."""
+    mail = slow_policy(lab)
+
+    assert mail.rejected(451, "4.3.5", saying="Server configuration")
+    assert "problem talking to server 127.0.0.1:10023: Connection timed out" in complaints(lab)
+
+
+def test_cure_a_policy_service_has_a_default_action(lab: Lab) -> None:
+    """With smtpd_policy_service_default_action=DUNNO mail passes without an answer."""
+    lab.sender.cure.configure(smtpd_policy_service_default_action="DUNNO")
+
+    mail = slow_policy(lab)
 
     assert mail.delivered_to(lab.sender, mailbox="alice")
 

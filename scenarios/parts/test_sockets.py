@@ -274,6 +274,9 @@ def test_cure_saslauthd_has_its_socket_in_the_jail(lab: Lab) -> None:
 def test_symptom_postfix_is_not_in_the_group_of_saslauthd(lab: Lab) -> None:
     """The folder of the socket is closed to it."""
     ask_saslauthd(lab, jailed="n")
+    join_the_group(lab)
+    lab.mail.mistake.run("gpasswd", "--delete", "postfix", "sasl")
+    lab.mail.restart()
 
     code = login(lab)
 
