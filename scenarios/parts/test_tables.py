@@ -286,11 +286,29 @@ def test_symptom_mail_is_put_off_while_the_directory_is_slow(lab: Lab) -> None:
     # The fault delays IPv4 alone.
     edit(lab, "ldap", "server_host", f"ldap://{lab.tables.address}")
     lab.mail.run_tool("sh", "-c", "for f in /etc/postfix/ldap-*.cf; do echo timeout = 1 >>$f; done")
+    # Postfix keeps its connections, so that the fault delays answers and no handshake.
+    assert received(lab, "bob@example.com").delivered_to(lab.mailbox, mailbox="bob@example.com")
 
     with tables(lab).faulty(Netem(delay_s=1.5, direction="out")):
         mail = received(lab)
 
     assert mail.rejected(451, "4.3.0", saying=LOOKUP_FAILS)
+
+
+@pytest.mark.parametrize("kind", ["pgsql", "mysql"])
+def test_symptom_a_slow_database_holds_clients_and_puts_no_mail_off(lab: Lab, kind: str) -> None:
+    """Each lookup takes a second or two: an impatient client leaves, a patient one is served."""
+    asking(lab, kind)
+
+    with tables(lab).faulty(Netem(delay_s=0.7, direction="out")):
+        with lab.client.session(lab.mail, timeout_s=3) as session:
+            session.ehlo()
+            session.command("MAIL FROM:<bob@client.example.net>")
+            answer = session.command(f"RCPT TO:<{ALICE}>")
+        mail = received(lab)
+
+    assert answer.code == 0
+    assert mail.delivered_to(lab.mailbox, mailbox=ALICE)
 
 
 @pytest.mark.parametrize("kind", ["mysql", "ldap"])
