@@ -7,8 +7,9 @@ import ipaddress
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import dns.asyncquery
 import dns.exception
@@ -21,7 +22,7 @@ import dns.zone
 import running
 import signing
 import snapshot
-from operations import setting
+from operations import Handles, operation, setting
 from zones import ZONES
 
 # No resolver may keep a published record: the next one may differ.
@@ -133,6 +134,43 @@ def renumber(zone: dns.zone.Zone, origin: dns.name.Name) -> None:
     soa = zone.find_rdataset(origin, "SOA")
     new = soa[0].replace(serial=soa[0].serial + 1)
     zone.replace_rdataset(origin, dns.rdataset.from_rdata(soa.ttl, new))
+
+
+@operation(number=0, signed=[])
+async def signatures_expire(zone: str) -> Dict[str, Any]:
+    """Serve a signed zone with signatures that have expired, until ``signatures_renew``.
+
+    Return the names of all signed zones; nothing happens if the zone is none of them.
+    """
+    origin = dns.name.from_text(zone)
+    signer = signing.signer_of(origin.to_text())
+    signed = [path.name.removesuffix("sign").rstrip(".") or "." for path in signing.signed()]
+    if signer is None:
+        return {"number": 0, "signed": signed}
+    file = file_of(origin)
+    number = _expired.add((origin, file.read_text()))
+    # A new serial number: NSD has loaded the zone once it answers with it.
+    file.write_text(changed(file.read_text(), origin, origin, [], "TYPE65280"))
+    signing.sign(replace(signer, expired=True), file)
+    await reload([origin])
+    return {"number": number, "signed": signed}
+
+
+@operation()
+async def signatures_renew(number: int) -> Dict[str, Any]:
+    """Sign a zone again; its records are those from before ``signatures_expire``."""
+    await _expired.undo(number)
+    return {}
+
+
+async def renew(zone: Tuple[dns.name.Name, str]) -> None:
+    """Serve a zone's earlier records, signed now."""
+    origin, records = zone
+    write(origin, records)
+    await reload([origin])
+
+
+_expired = Handles[Tuple[dns.name.Name, str]](__name__, renew)
 
 
 async def reload(origins: List[dns.name.Name]) -> None:

@@ -4,11 +4,12 @@ A section of ``/etc/nsd/lab.zone`` asks for it with a line, and the root zone is
 
     $SIGN                signed; the zone above has its DS record
     $SIGN undelegated    the zone above has no DS record
-    $SIGN expired        the signatures expired yesterday
+    $SIGN expired        the signatures expired three days ago
     $SIGN except TLSA    the records of that type have no signature
 
 ldns-keygen(1) and ldns-signzone(1) do the work. The root's DS record, the trust anchor of the
-lab's resolvers, is ``/etc/nsd/published/root.ds``.
+lab's resolvers, is ``/etc/nsd/published/root.ds``; the file ``failed`` there says why there is
+none.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from pathlib import Path
 
 KEYS = Path("/etc/nsd/keys")
 ANCHOR = Path("/etc/nsd/published/root.ds")
+FAILED = ANCHOR.with_name("failed")
 ALGORITHM = "ECDSAP256SHA256"
 SIGN = re.compile(r"(?m)^\$SIGN\b[ \t]*(.*?)[ \t]*$")
 SUFFIX = ".signed"
 DAY_S = 86400
 VALID_DAYS = 30
+# A resolver may forgive a day (unbound.conf(5) val-sig-skew-max).
+EXPIRED_DAYS = 3
 # ldns-signzone(1) reports what is wrong on standard error.
 _STAMP = "%Y%m%d%H%M%S"
 
@@ -98,12 +102,25 @@ def signer_of(origin: str) -> Signer | None:
     return replace(options(origin, words), key=key)
 
 
+def hand_over(file: Path, text: str) -> None:
+    """Write a file for other containers at once; nothing happens without a shared folder."""
+    if file.parent.exists():
+        new = file.with_name(f"{file.name}.new")
+        new.write_text(text)
+        new.rename(file)
+
+
+def signed() -> list[Path]:
+    """Return the notes of the zones that are signed; each is named ORIGINsign."""
+    return sorted(KEYS.glob("*sign"))
+
+
 def sign(signer: Signer, file: Path) -> Path:
     """Sign a zone's file; return the signed one, beside it. Raise DoesNotSign."""
     now = time.time()
     begins, ends = now - DAY_S, now + VALID_DAYS * DAY_S
     if signer.expired:
-        begins, ends = now - VALID_DAYS * DAY_S, now - DAY_S
+        begins, ends = now - VALID_DAYS * DAY_S, now - EXPIRED_DAYS * DAY_S
     dates = [time.strftime(_STAMP, time.gmtime(at)) for at in (begins, ends)]
     signed = file.with_name(file.name + SUFFIX)
     argv = ["ldns-signzone", "-i", dates[0], "-e", dates[1], "-f", str(signed)]

@@ -138,11 +138,6 @@ def main() -> None:
     both = {origin: signing.asked(text) for origin, text in sections(source).items()}
     plans = {o: signing.options(o, words) for o, (_, words) in both.items() if words is not None}
     signers = {origin: signing.with_key(plan) for origin, plan in plans.items()}
-    if "." in signers:
-        # The resolvers of the lab wait for it.
-        new = signing.ANCHOR.with_suffix(".new")
-        new.write_text(signers["."].ds)
-        new.rename(signing.ANCHOR)
     wait_for_included(source)
     zones = with_reverse({origin: text for origin, (text, _) in both.items()})
     conf = "server:\n  ip-address: 0.0.0.0\n"
@@ -156,6 +151,8 @@ def main() -> None:
         zones = delegated(zones, {origin: signer.ds for origin, signer in signers.items()})
     ZONES.mkdir(exist_ok=True)
     conf += '  username: ""\n  zonesdir: "/etc/nsd/zones"\n'
+    # Files that change all the time are no part of the baseline.
+    conf += '  xfrdir: "/run/maillab"\n'
     conf += '  pidfile: ""\n  database: ""\n  server-count: 1\n  rrl-ratelimit: 0\n'
     conf += "remote-control:\n  control-enable: no\n"
     for origin, text in zones.items():
@@ -165,10 +162,16 @@ def main() -> None:
             file = signing.sign(signers[origin], ZONES / file).name
         conf += f'zone:\n  name: "{origin}"\n  zonefile: "{file}"\n'
     Path("/etc/nsd/nsd.conf").write_text(conf)
+    if "." in signers:
+        # The resolvers of the lab wait for it.
+        signing.hand_over(signing.ANCHOR, signers["."].ds)
 
 
 if __name__ == "__main__":
     try:
         main()
     except signing.DoesNotSign as error:
-        raise SystemExit(f"{SOURCE}: a zone does not sign: {error}") from error
+        why = f"{SOURCE}: a zone does not sign: {error}"
+        # The resolvers, which wait, report it.
+        signing.hand_over(signing.FAILED, f"{why}\n")
+        raise SystemExit(why) from error

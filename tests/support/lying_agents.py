@@ -92,6 +92,10 @@ LIES: dict[str, _Lies] = {
     **dict.fromkeys(("FilterDown", "FilterFrozen", "TableDown", "TableFrozen"), _HELD),
     "TablePassword": {"hold_rows": {"hold": 9999}, "release_rows": {}},
     "FilterSlow": _SLOW,
+    "SignaturesExpired": {
+        "signatures_expire": {"number": 9999, "signed": [".", "dane.example", "no-tlsa.example"]},
+        "signatures_renew": {},
+    },
     # More processes than any limit.
     "ProcessLimit": {"process_count": {"current": 20_000}},
 }  # fmt: skip

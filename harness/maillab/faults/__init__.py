@@ -21,6 +21,7 @@ from maillab.faults.dns.answers import ForeignPtr as ForeignPtr
 from maillab.faults.dns.answers import Rcode as Rcode
 from maillab.faults.dns.answers import StaleAnswer as StaleAnswer
 from maillab.faults.dns.dead_nameserver import DeadNameserver as DeadNameserver
+from maillab.faults.dns.signatures_expired import SignaturesExpired as SignaturesExpired
 from maillab.faults.noop import Noop as Noop
 from maillab.faults.path.dialup import Dialup as Dialup
 from maillab.faults.path.icmp_filter import IcmpFilter as IcmpFilter
