@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from maillab import CertificateRefused, Complaint, Delivery, Lab, Mail, TlsSession
+from maillab import CertificateRefused, Complaint, Event, Lab, Mail, TlsSession
 from maillab.faults import DnsAnswer, FilterDown
 
 pytestmark = pytest.mark.topology("secure-transport")
@@ -25,6 +25,8 @@ LEVELS = {
     "MTA-STS": {"smtp_tls_security_level": "may", "smtp_tls_policy_maps": STS},
 }
 RIGHT = "/etc/ssl/maillab/right.pem"
+MODERN = "!SSLv2, !SSLv3, !TLSv1, !TLSv1.1"
+MISMATCH = "no matching DANE TLSA records"
 UNVERIFIED = "Server certificate not"
 
 
@@ -58,11 +60,6 @@ def verdict(lab: Lab, domain: str, mail: Mail) -> str:
 def now(lab: Lab, domain: str = "dane.example") -> str:
     """Send a message to a destination, and return its end."""
     return verdict(lab, domain, sent(lab, domain))
-
-
-def why(lab: Lab) -> str:
-    """Return the reason of the sender's last delivery attempt."""
-    return lab.events(Delivery, lab.sender)[-1].reply
 
 
 def complaints(lab: Lab) -> str:
@@ -145,8 +142,9 @@ def test_symptom_a_new_key_without_its_record_keeps_mail_waiting(lab: Lab) -> No
     mail = sent(lab, "dane.example")
 
     assert mail.deferred(dsn="4.7.5", saying=UNVERIFIED)
-    (refused,) = lab.events(CertificateRefused, lab.sender)
-    assert "no matching DANE TLSA records" in refused.reason
+    reasons = [event.reason for event in lab.events(CertificateRefused, lab.sender)]
+    logged = lab.has("TLSA mismatch in the log")
+    assert [reason.split(":")[-1] for reason in reasons] == [MISMATCH] * logged
 
 
 def test_cure_the_new_record_is_published_before_the_new_key(lab: Lab) -> None:
@@ -256,14 +254,174 @@ def test_symptom_a_tlsa_lookup_that_fails_keeps_mail_waiting(lab: Lab, level: st
     assert verdict(lab, "dane.example", mail) == "verified"
 
 
+# MTA-STS.
+
+
+def with_mta_sts(lab: Lab) -> None:
+    """Let the sender ask mta-sts-resolver for the policy of each destination."""
+    lab.sender.configure(**LEVELS["MTA-STS"])
+
+
+def policy(lab: Lab, domain: str, mx: str) -> None:
+    """Publish a domain's policy that names an MX host, without a new id."""
+    text = f"version: STSv1\r\nmode: enforce\r\nmx: {mx}\r\nmax_age: 604800\r\n"
+    lab.zoo.filter("policyhost").write(f"/etc/mta-sts/{domain}.txt", text)
+
+
+def fetches(lab: Lab) -> str:
+    """Return what mta-sts-resolver has logged."""
+    found = [e.text for e in lab.events(Event, lab.sender) if e.program == "mta-sts-resolver"]
+    return "\n".join(found)
+
+
+WRONG_NAME = "sts-wrong-name.example"
+
+
+def test_symptom_without_the_policy_host_any_server_will_do(lab: Lab) -> None:
+    """The policy of a domain that nobody has asked for before is unknown."""
+    with_mta_sts(lab)
+
+    with lab.zoo.faulty(FilterDown("policyhost")):
+        end = now(lab, WRONG_NAME)
+
+    assert end == "encrypted"
+    assert f"STS policy fetch for domain '{WRONG_NAME}' failed" in fetches(lab)
+
+
+def test_behaviour_a_policy_outlives_its_host(lab: Lab) -> None:
+    """Once fetched, it is used until its max_age is over, also if a newer one cannot be had."""
+    lab.sender.configure(smtp_tls_security_level="may")
+    lab.sender.cure.configure(smtp_tls_policy_maps=STS)
+    before = now(lab, WRONG_NAME)
+
+    with lab.zoo.faulty(FilterDown("policyhost")):
+        lab.zoo.publish(f"_mta-sts.{WRONG_NAME}", "TXT", "v=STSv1; id=2")
+        lab.clock.advance(hours=1)
+        during = now(lab, WRONG_NAME)
+
+    assert (before, during) == ("waits", "waits")
+    assert f"STS policy fetch for domain '{WRONG_NAME}' failed" in fetches(lab)
+
+
+def test_symptom_a_policy_host_with_a_wrong_certificate_has_no_policy(lab: Lab) -> None:
+    """The web server's certificate must be right, too (RFC 8461 section 3.3)."""
+    with_mta_sts(lab)
+    certificate = lab.authority.issue("mta-sts.another.example").pem
+    web = lab.zoo.mistake.filter("policyhost")
+    web.write(f"/etc/ssl/maillab/mta-sts.{WRONG_NAME}.pem", certificate)
+
+    assert now(lab, WRONG_NAME) == "encrypted"
+    assert "certificate verify failed" in fetches(lab)
+
+
+def test_cure_a_changed_policy_needs_a_new_id(lab: Lab) -> None:
+    """Senders fetch a policy again only if the id in the TXT record has changed."""
+    domain = "sts-mx-mismatch.example"
+    with_mta_sts(lab)
+    before = now(lab, domain)
+    policy(lab, domain, f"mx.{domain}")
+    lab.zoo.cure.publish(f"_mta-sts.{domain}", "TXT", "v=STSv1; id=2")
+    lab.clock.advance(minutes=5)
+
+    assert before == "waits"
+    assert now(lab, domain) == "verified"
+
+
+def test_symptom_an_sts_policy_takes_the_place_of_dane(lab: Lab) -> None:
+    """mta-sts-resolver knows nothing of TLSA records, and the map comes before the level."""
+    lab.sender.configure(smtp_tls_security_level="dane")
+    lab.sender.misconfigure(smtp_tls_policy_maps=STS)
+
+    assert now(lab, "both.example") == "waits"
+    assert "signed certificate" in lab.events(CertificateRefused, lab.sender)[-1].reason
+
+
+def test_cure_an_entry_before_the_socketmap_keeps_dane(lab: Lab) -> None:
+    """The first map that has the domain decides (RFC 8461 section 2: DANE comes first)."""
+    lab.sender.configure(smtp_tls_security_level="dane", smtp_tls_policy_maps=STS)
+    lab.sender.cure.configure(smtp_tls_policy_maps=f"inline:{{both.example=dane}}, {STS}")
+
+    assert now(lab, "both.example") == "verified"
+    assert now(lab, "sts.example") == "verified"
+    assert now(lab, WRONG_NAME) == "waits"
+
+
+def test_symptom_without_mta_sts_resolver_mail_waits(lab: Lab) -> None:
+    """A policy that cannot be looked up is not "no policy"."""
+    with_mta_sts(lab)
+
+    with lab.sender.faulty(FilterDown("mta-sts-resolver")):
+        mail = sent(lab, "plain.example")
+
+    assert mail.deferred(dsn="4.7.5", saying="client TLS configuration problem")
+
+
+def test_behaviour_the_policy_names_the_mx_hosts(lab: Lab) -> None:
+    """With TLSRPT attributes from the plugin, an MX host that the policy does not name waits.
+
+    Before 3.10.5 its certificate could be for any name of the policy, and Postfix before 3.10
+    does not know the attributes.
+    """
+    with_mta_sts(lab)
+    policy(lab, WRONG_NAME, "mx.another.example")
+    resolver = lab.sender.cure.filter("mta-sts-resolver")
+    resolver.configure(default_zone="{tlsrpt: true}")
+
+    end = now(lab, WRONG_NAME)
+
+    if lab.has("smtp_tls_enforce_sts_mx_patterns"):
+        assert end == "waits"
+        mx = f"mx.{WRONG_NAME}"
+        assert f"MX name '{mx}' does not match STS MX pattern for '{WRONG_NAME}'" in complaints(lab)
+    elif lab.has("TLSRPT attributes of TLS policies"):
+        assert end == "verified"
+    else:
+        assert end == "waits"
+        assert 'invalid attribute name: "policy_type"' in complaints(lab)
+
+
+# Old TLS.
+
+
+def after_an_hour(lab: Lab, domain: str) -> Mail:
+    """Send a message to a destination, and let its next attempt come."""
+    mail = sent(lab, domain)
+    lab.clock.advance(hours=1)
+    lab.settle(mail)
+    return mail
+
+
+def test_symptom_opportunistic_tls_without_old_versions_sends_in_clear(lab: Lab) -> None:
+    """Where level "may" finds no common version of TLS, it does without TLS in the end."""
+    lab.sender.configure(smtp_tls_security_level="may")
+    lab.sender.misconfigure(smtp_tls_protocols=MODERN)
+
+    mail = after_an_hour(lab, "old-tls.example")
+
+    assert verdict(lab, "old-tls.example", mail) == "clear"
+
+
+def test_cure_mandatory_tls_without_old_versions_keeps_mail(lab: Lab) -> None:
+    """With "encrypt", smtp_tls_mandatory_protocols counts, and nothing is sent in clear."""
+    lab.sender.configure(smtp_tls_security_level="may", smtp_tls_protocols=MODERN)
+    lab.sender.cure.configure(
+        smtp_tls_security_level="encrypt", smtp_tls_mandatory_protocols=MODERN
+    )
+
+    mail = after_an_hour(lab, "old-tls.example")
+
+    assert mail.deferred(dsn="4.7.5", saying="Cannot start TLS: handshake failure")
+
+
 # Time.
 
 
-def test_symptom_signatures_that_expire_stop_all_mail(lab: Lab) -> None:
+def test_behaviour_signatures_that_expire_stop_all_mail(lab: Lab) -> None:
     """When the zones were not signed again in time, no level helps: names are not believed."""
     lab.sender.configure(smtp_tls_security_level="may")
     before = now(lab)
-    lab.clock.advance(days=31)
+    # Signatures are valid for 30 days, and unbound forgives one.
+    lab.clock.advance(days=32)
 
     mail = sent(lab, "dane.example")
 

@@ -118,6 +118,22 @@ CHANGES = {
         "it opens the file as root, and finishes",
         since=("3.6.16", "3.7.12", "3.8.7", "3.9.1", "3.10.0"),
     ),
+    "TLSA mismatch in the log": Change(
+        'TLSA records that do not match: only "Server certificate not verified"',
+        'the log has "no matching DANE TLSA records", too',
+        since=("3.6.0",),
+    ),
+    "TLSRPT attributes of TLS policies": Change(
+        'a policy with policy_type and the like is invalid: "invalid attribute name", mail waits',
+        "they are read, for reports (TLSRPT_README)",
+        since=("3.10.0",),
+    ),
+    "smtp_tls_enforce_sts_mx_patterns": Change(
+        "MTA-STS: any MX host may take the mail if its certificate is for a name of the policy",
+        "the name of the MX host must match the policy, and the certificate that name "
+        "(if the plugin sends TLSRPT attributes)",
+        since=("3.10.5",),
+    ),
     "milter_default_action=shutdown": Change(
         "while a Milter is down: 220, then 451 4.7.1 at MAIL FROM; there is no action shutdown",
         "421 in the greeting, and the connection is closed",
