@@ -231,7 +231,7 @@ def test_cure_another_instance_has_a_disk_of_its_own(lab: Lab) -> None:
         control_second(lab, "start")
         own_s, waiting = five_to_the_second_instance(lab, second)
 
-    assert waiting == ["incoming"]
+    assert "incoming" in waiting
     assert own_s < shared_s / 4
 
 

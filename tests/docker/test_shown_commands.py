@@ -35,6 +35,8 @@ NOT_RUN = {
 }
 # Placeholders for the reader's own names.
 OWN = {" -k mine": "", "'<message-id>'": "{message_id}"}
+# The exit status of "cannot tell": one of the page's reports has a reply that must be played.
+CANNOT_TELL = 4
 MAILLAB = (sys.executable, "-m", "maillab")
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 
@@ -78,7 +80,8 @@ class Reader:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+        good = (0, CANNOT_TELL) if words[:2] == ["maillab", "repro"] else (0,)
+        assert done.returncode in good, f"$ {command}\n{done.stdout}{done.stderr}"
         self._remember(words, done.stdout)
 
     def _in_lab(self, words: list[str]) -> list[str]:
