@@ -5,11 +5,12 @@ A sender with a validating resolver, and destinations of which most are broken o
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from maillab import CertificateRefused, Complaint, Event, Lab, Mail, TlsSession
+from maillab import CertificateRefused, Complaint, Event, Lab, Mail, TlsSession, UnknownName
 from maillab.faults import DnsAnswer, FilterDown
 
 pytestmark = pytest.mark.topology("secure-transport")
@@ -25,6 +26,23 @@ LEVELS = {
     "MTA-STS": {"smtp_tls_security_level": "may", "smtp_tls_policy_maps": STS},
 }
 RIGHT = "/etc/ssl/maillab/right.pem"
+REPORTS = "/var/spool/postfix/tlsrpt"
+# It logs what it gets, and is in the background once it listens.
+COLLECTOR = """\
+import os, socket, subprocess
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind("/var/spool/postfix/tlsrpt")
+os.chmod("/var/spool/postfix/tlsrpt", 0o666)
+os.fork() and os._exit(0)
+os.setsid()
+[os.dup2(os.open("/dev/null", os.O_RDWR), fd) for fd in (0, 1, 2)]
+while True:
+    subprocess.run(["postlog", "-t", "collector", listener.recv(65536).decode()])
+"""
+ASK = f"""\
+import socket
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"no more", "{REPORTS}")
+"""
 MODERN = "!SSLv2, !SSLv3, !TLSv1, !TLSv1.1"
 MISMATCH = "no matching DANE TLSA records"
 UNVERIFIED = "Server certificate not"
@@ -378,6 +396,45 @@ def test_behaviour_the_policy_names_the_mx_hosts(lab: Lab) -> None:
     else:
         assert end == "waits"
         assert 'invalid attribute name: "policy_type"' in complaints(lab)
+
+
+# Reports (TLSRPT).
+
+
+def reported(lab: Lab) -> list[str]:
+    """Return what the collector got so far: it logs reports in order."""
+    lab.sender.run("python3", "-c", ASK)
+    lab.wait_for(Event, host=lab.sender, saying="no more")
+    events = lab.events(Event, lab.sender)
+    return [event.text for event in events if event.program == "collector"][:-1]
+
+
+def test_behaviour_a_collector_gets_a_report_about_each_domain_that_wants_it(lab: Lab) -> None:
+    """Postfix 3.10 sends one for each TLS session (RFC 8460), and with it the reason of a failure.
+
+    Before, there are no such settings.
+    """
+    settings = {"smtp_tlsrpt_enable": "yes", "smtp_tlsrpt_socket_name": "tlsrpt"}
+    if not lab.has("TLSRPT"):
+        with pytest.raises(UnknownName, match="has no parameter smtp_tlsrpt_enable"):
+            lab.sender.cure.configure(**settings)
+        return
+    for domain in ("dane.example", "tlsa-mismatch.example"):
+        wanted = f"v=TLSRPTv1; rua=mailto:reports@{domain}"
+        lab.zoo.publish(f"_smtp._tls.{domain}", "TXT", wanted)
+    lab.sender.write("/root/collector.py", COLLECTOR)
+    lab.sender.run("python3", "/root/collector.py")
+    lab.sender.cure.configure(**settings)
+
+    ends = [now(lab, name) for name in ("dane.example", "tlsa-mismatch.example", "plain.example")]
+
+    assert ends == ["verified", "waits", "encrypted"]
+    reports = [json.loads(text) for text in reported(lab)]
+    failed = [(report["d"], report["policies"][0]["f"]) for report in reports]
+    assert failed == [("dane.example", 0), ("tlsa-mismatch.example", 1)]
+    assert reports[0]["pr"] == "v=TLSRPTv1; rua=mailto:reports@dane.example"
+    (reason,) = reports[1]["policies"][0]["failure-details"]
+    assert (reason["n"], reason["r"]) == ("mx.tlsa-mismatch.example", lab.zoo.address)
 
 
 # Old TLS.

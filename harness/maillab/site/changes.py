@@ -123,6 +123,12 @@ CHANGES = {
         'the log has "no matching DANE TLSA records", too',
         since=("3.6.0",),
     ),
+    "TLSRPT": Change(
+        "there is no smtp_tlsrpt_enable",
+        "smtp(8) sends a report on each TLS session to smtp_tlsrpt_socket_name, if the domain "
+        "wants one",
+        since=("3.10.0",),
+    ),
     "TLSRPT attributes of TLS policies": Change(
         'a policy with policy_type and the like is invalid: "invalid attribute name", mail waits',
         "they are read, for reports (TLSRPT_README)",
