@@ -10,7 +10,7 @@ from maillab.faults import SignaturesExpired
 pytestmark = pytest.mark.topology("secure-transport")
 
 
-@pytest.mark.parametrize("zone", ["dane.example", "."])
+@pytest.mark.parametrize("zone", ["dane.example", "."], ids=["own", "root"])
 def test_symptom_names_with_expired_signatures_do_not_resolve(lab: Lab, zone: str) -> None:
     """Mail waits whatever the level of security, and goes once the zone is signed again."""
     lab.sender.configure(smtp_tls_security_level="may")

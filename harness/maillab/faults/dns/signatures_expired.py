@@ -15,7 +15,7 @@ from maillab.scenario.state import Witness
 
 
 @fault(
-    proof="test_signatures.py::test_symptom_names_with_expired_signatures_do_not_resolve",
+    proof="test_signatures.py::test_symptom_names_with_expired_signatures_do_not_resolve[own]",
     host="sender",
     topology="secure-transport",
     example={"zone": "dane.example"},
