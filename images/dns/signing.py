@@ -40,7 +40,7 @@ class DoesNotSign(Exception):
 
 @dataclass(frozen=True)
 class Signer:
-    """How a zone is signed: its key's file without suffix, and what is wrong on purpose."""
+    """A zone's signing: its key's file without suffix, and its defects on purpose."""
 
     origin: str
     key: str

@@ -31,7 +31,7 @@ QUIET_OPERATIONS = {
 
 
 def haproxies() -> List[int]:
-    """Return HAProxy's processes: one that has been told to stop stays for its sessions."""
+    """Return HAProxy's processes: one that is stopping stays until its sessions end."""
     return [pid for pid, name in running.names().items() if name == "haproxy"]
 
 

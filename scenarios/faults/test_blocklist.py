@@ -1,4 +1,4 @@
-"""A DNS blocklist that answers everybody with an error, or nobody."""
+"""A DNS blocklist that answers every query with an error, or none at all."""
 
 from __future__ import annotations
 

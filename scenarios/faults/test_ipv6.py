@@ -42,7 +42,7 @@ def arrived_by(lab: Lab) -> list[str]:
 
 
 def test_symptom_an_address_without_a_route_is_unreachable(dual: Lab) -> None:
-    """A host with an IPv6 address and no route is told "Network is unreachable" at once."""
+    """A host with an IPv6 address and no route gets "Network is unreachable" at once."""
     lab = dual
     lab.sender.configure(inet_protocols="ipv6")
 
@@ -110,7 +110,7 @@ def test_symptom_both_versions_count_as_sessions(dual: Lab, fault: Fault) -> Non
     ids=["reply", "close", "reset"],
 )
 def test_symptom_a_session_by_ipv6_breaks(dual: Lab, fault: Fault) -> None:
-    """What breaks a session breaks it over IPv6, too."""
+    """A fault that breaks sessions breaks those over IPv6, too."""
     lab = dual
     lab.sender.configure(inet_protocols="ipv6")
 

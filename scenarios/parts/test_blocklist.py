@@ -69,7 +69,7 @@ def test_symptom_a_listed_client_is_refused(lab: Lab) -> None:
 
 
 def test_cure_only_real_answers_count(lab: Lab) -> None:
-    """With a filter on the answer the list's errors block nobody, and its entries still do."""
+    """With a filter on the answer, the list's errors block no client; its entries still do."""
     list_the_stranger(lab)
     lab.mail.configure(smtpd_client_restrictions=f"reject_rbl_client {LIST}")
     lab.mail.cure.configure(smtpd_client_restrictions=f"reject_rbl_client {LIST}={REAL_ANSWERS}")

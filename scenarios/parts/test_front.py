@@ -125,7 +125,7 @@ def test_symptom_a_nat_that_rewrites_addresses_hides_every_name(lab: Lab) -> Non
 
 
 def test_cure_a_nat_that_keeps_the_clients_addresses(lab: Lab) -> None:
-    """The server sees each client's own address and name: no relay, and nobody is refused."""
+    """The server sees each client's own address and name: it neither relays nor refuses them."""
     trust_the_container_network(lab)
     refuse_clients_without_a_name(lab)
     front(lab).nat(rewrites_source=True)
@@ -303,7 +303,7 @@ def test_symptom_a_balancer_that_is_down(lab: Lab) -> None:
 
 
 def test_symptom_a_balancer_that_hangs(lab: Lab) -> None:
-    """The kernel still accepts connections, but nobody greets."""
+    """The kernel still accepts connections, but no greeting comes."""
     front(lab).balancer("v2")
     lab.mail.configure(smtpd_upstream_proxy_protocol="haproxy")
     lab.remote.configure(smtp_helo_timeout="2s")

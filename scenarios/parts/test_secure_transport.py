@@ -179,7 +179,7 @@ def test_cure_the_new_record_is_published_before_the_new_key(lab: Lab) -> None:
 
 
 def test_cure_the_late_record_lets_the_mail_go(lab: Lab) -> None:
-    """What waited goes once the old record's time to live is over: Postfix keeps it so long."""
+    """The mail that waited leaves at a later attempt, once the new record is published."""
     new, _, new_record = new_key(lab)
     lab.zoo.write(RIGHT, new, mode=0o600)
     lab.zoo.restart()
@@ -296,7 +296,7 @@ WRONG_NAME = "sts-wrong-name.example"
 
 
 def test_symptom_without_the_policy_host_any_server_will_do(lab: Lab) -> None:
-    """The policy of a domain that nobody has asked for before is unknown."""
+    """No policy is known of a domain to which no mail went before."""
     with_mta_sts(lab)
 
     with lab.zoo.faulty(FilterDown("policyhost")):
@@ -449,7 +449,7 @@ def after_an_hour(lab: Lab, domain: str) -> Mail:
 
 
 def test_symptom_opportunistic_tls_without_old_versions_sends_in_clear(lab: Lab) -> None:
-    """Where level "may" finds no common version of TLS, it does without TLS in the end."""
+    """At level "may" Postfix sends without TLS in the end if there is no common version."""
     lab.sender.configure(smtp_tls_security_level="may")
     lab.sender.misconfigure(smtp_tls_protocols=MODERN)
 

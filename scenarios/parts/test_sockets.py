@@ -248,7 +248,7 @@ def join_the_group(lab: Lab) -> None:
 
 
 def test_symptom_saslauthd_is_not_in_the_jail(lab: Lab) -> None:
-    """Every login fails for now, and the client is told nothing of the reason."""
+    """Every login fails for now, and the reply gives the client no reason."""
     ask_saslauthd(lab, jailed="n")
     join_the_group(lab)
     lab.mail.mistake.jail.lock_in("465/inet")

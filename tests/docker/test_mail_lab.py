@@ -41,7 +41,7 @@ class OurMail(unittest.TestCase):
         self.assertTrue(self.mail_lab.judge().conserved)
 
     def test_an_unknown_user_is_rejected(self):
-        mail = self.lab.client.smtp("nobody-here@example.com", server=self.lab.mail)
+        mail = self.lab.client.smtp("unknown-user@example.com", server=self.lab.mail)
         self.lab.settle(mail)
         self.assertTrue(mail.rejected(550))
         self.assertEqual(self.mail_lab.judge().delivered, 0)

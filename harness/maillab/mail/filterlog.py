@@ -22,7 +22,7 @@ _RESULTS = re.compile(rf"\b(spf|dkim|dmarc)=({_RESULT})\b", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FilterEvent(Event):
-    """What a filter did with a message; ``sender`` and ``recipient`` are "" if it logs none."""
+    """A step of a filter for a message. ``sender`` and ``recipient`` are "" if not logged."""
 
     sender: str
     recipient: str

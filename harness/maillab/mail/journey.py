@@ -55,7 +55,7 @@ class Journey:
 
     @property
     def policies(self) -> list[FilterEvent]:
-        """What policy services logged of the message's addresses, before it had a queue id."""
+        """The log lines of policy services about its addresses, from before it had a queue id."""
         probe = self.submission.probe
         senders = {probe.sender.lower(), *(leg.sender.lower() for leg in self.legs)} - {""}
         recipients = {to.lower() for to in probe.recipients}

@@ -197,7 +197,7 @@ def pytest_runtest_makereport(
 
 
 def _one_line(item: pytest.Item, error: MaillabError) -> str:
-    """Where in the test, what, and the notes; no traceback through the harness."""
+    """Return the failing line of the test, the error and its notes, without a traceback."""
     place = str(item.location[0])
     step = error.__traceback__
     while step is not None:

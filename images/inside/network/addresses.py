@@ -47,7 +47,7 @@ async def address_add(address: str, beside: str) -> dict[str, Any]:
 
 @dataclass
 class Taken:
-    """What a host lost with the addresses of an IP version."""
+    """The state of a host that was removed with the addresses of an IP version."""
 
     addresses: list[Any]
     routes: list[Any]

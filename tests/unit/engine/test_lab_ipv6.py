@@ -1,4 +1,4 @@
-"""Labs without IPv6: where the engine's kernel has none, and where nobody wants it."""
+"""Labs without IPv6: where the engine's kernel has none, and where the user turns it off."""
 
 from __future__ import annotations
 
