@@ -45,7 +45,7 @@ def test_a_topology_becomes_healthy_with_plain_compose(name: str) -> None:
 
     health = {entry["Service"]: entry["Health"] for entry in map(json.loads, listed.splitlines())}
     assert set(health.values()) == {"healthy"}
-    assert {role.name for role in site.roles.values() if role.has_server} <= set(health)
+    assert {role.name for role in site.roles.values() if role.server} <= set(health)
     # This checkout's images, even if another checkout built its own later.
     wanted = images.needed(images.VERSION_DEFAULT, site.own_images)
     assert runs == {image.tag for image in wanted}

@@ -74,7 +74,7 @@ def test_every_container_is_limited(
     site = topology.load(name)
     lab = some_labs.get(site, request.config.option.postfix)
     # The log of a server is not cut; only an MTA has programs with set-id bits.
-    servers = {role.name for role in site.roles.values() if role.has_server}
+    servers = {role.name for role in site.roles.values() if role.server}
     mtas = {role.name for role in site.mail_hosts}
 
     for service, container in lab.project.containers.items():

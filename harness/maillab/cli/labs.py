@@ -154,7 +154,7 @@ def site_of(project: Project) -> Topology:
         raise BadInput(f"{project.name}: its Compose file {project.file} is not on this machine")
     site = topology.load(str(project.file))
     services = {role.agent_service for role in site.roles.values()}
-    services |= {role.name for role in site.roles.values() if role.has_server}
+    services |= {role.name for role in site.roles.values() if role.server}
     gone = services - set(project.containers)
     if gone:
         raise LabError(
@@ -183,7 +183,7 @@ def up(arguments: Namespace) -> int:
             "name": role.name,
             "fqdn": role.fqdn,
             "addresses": role.addresses(running.project.net),
-            "postfix": role.has_postfix,
+            "postfix": role.server == "postfix",
         }
         for role in site.roles.values()
     ]

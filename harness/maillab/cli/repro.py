@@ -114,7 +114,7 @@ def repro(arguments: Namespace) -> int:
     tables = _tables(arguments.table)
     site = topology.load(arguments.topology or _of_the_form(reported))
     name = arguments.host or next(iter(site.postfix_hosts)).name
-    if not site.role(name).has_postfix:
+    if site.role(name).server != "postfix":
         raise BadInput(f"--host must be a host with Postfix, not {name}")
     version = arguments.postfix or nearest(reported.version)
     images.postfix(version)

@@ -15,7 +15,7 @@ from maillab.hosts.serverhost import ServerHost
 from maillab.hosts.tables import TablesHost
 from maillab.scenario.state import ScenarioState
 from maillab.site.ipv6 import behind_prefix
-from maillab.site.topology import Role, Topology
+from maillab.site.topology import Topology
 
 # Loaded on first use, except those before LATER; the most used come first.
 _AGENT_PROGRAMS = (
@@ -44,10 +44,14 @@ _AGENT_PROGRAMS = (
 _NAME_SERVER_PROGRAMS = ("baseline", LATER, "packetfilter", "netstate", "dnsproxy", "records")
 _FILTER_PROGRAMS = ("supervised", "filters")
 _POSTFIX_PROGRAMS = ("machine", "processes", "disk")
-_SENDMAIL_PROGRAMS = ("sendmailhost",)
-_DOVECOT_PROGRAMS = ("dovecothost",)
-_FRONT_PROGRAMS = ("fronthost",)
-_TABLES_PROGRAMS = ("supervised", "tableshost")
+# By the kind of server: the class of its host, and the programs in its container.
+_SERVERS: dict[str, tuple[type[ServerHost], tuple[str, ...]]] = {
+    "dovecot": (DovecotHost, ("dovecothost",)),
+    "front": (FrontHost, ("fronthost",)),
+    "postfix": (PostfixHost, _POSTFIX_PROGRAMS),
+    "sendmail": (SendmailHost, ("sendmailhost",)),
+    "tables": (TablesHost, ("supervised", "tableshost")),
+}
 
 
 def hosts(
@@ -61,26 +65,13 @@ def hosts(
     made: dict[str, Host] = {}
     for role in site.roles.values():
         agent = Channel(containers[role.agent_service], role.name, _AGENT_PROGRAMS, starts)
-        if role.has_server:
-            kind, programs = _kind(role)
+        if role.server:
+            kind, programs = _SERVERS[role.server]
             server = Channel(containers[role.name], role.name, programs, starts)
             made[role.name] = kind(role, net, agent, server, scenario)
         else:
             made[role.name] = Host(role, net, agent, scenario)
     return made
-
-
-def _kind(role: Role) -> tuple[type[ServerHost], tuple[str, ...]]:
-    """Return the class of a host with a server, and the programs in the server's container."""
-    if role.has_sendmail:
-        return SendmailHost, _SENDMAIL_PROGRAMS
-    if role.has_dovecot:
-        return DovecotHost, _DOVECOT_PROGRAMS
-    if role.has_front:
-        return FrontHost, _FRONT_PROGRAMS
-    if role.has_tables:
-        return TablesHost, _TABLES_PROGRAMS
-    return PostfixHost, _POSTFIX_PROGRAMS
 
 
 def others(site: Topology, containers: Mapping[str, str], starts: Starts) -> dict[str, Channel]:

@@ -27,10 +27,9 @@ from maillab.lab.lookups import Lookup, lookups
 from maillab.load.plan import Load
 from maillab.load.report import Report
 from maillab.load.running import Loading
-from maillab.mail import haproxylog, ledger, logsearch
-from maillab.mail.dovecotlog import NotStarted
+from maillab.mail import hostlog, ledger, logsearch
 from maillab.mail.history import History
-from maillab.mail.maillog import Event, Started
+from maillab.mail.maillog import Event, NotStarted, Started
 from maillab.mail.verdict import Expected, Verdict
 from maillab.scenario.state import Mail, ScenarioState, Withheld, Witness
 from maillab.scenario.stream import Stream
@@ -75,7 +74,7 @@ class Lab:
         self.stream = Stream()
         containers = project.containers
         wanted = {role.agent_service for role in site.roles.values()}
-        wanted |= {role.name for role in site.roles.values() if role.has_server}
+        wanted |= {role.name for role in site.roles.values() if role.server}
         missing = wanted - set(containers)
         if missing:
             raise LabError(
@@ -85,22 +84,24 @@ class Lab:
         addresses = {
             address: role.name
             for role in site.roles.values()
-            if role.has_postfix or role.has_dovecot
+            if role.server in ("postfix", "dovecot")
             for address in (*role.addresses(project.net), *role.addresses6(project.net))
         }
         # What arrives at a front's public address arrives at the mail server behind it.
         addresses |= {
             role.addresses(project.net)[0]: role.publishes
             for role in site.roles.values()
-            if role.has_front
+            if role.server == "front"
         }
         unlogged = {
             address: role.name
             for role in site.roles.values()
-            if role.has_sendmail
+            if role.server == "sendmail"
             for address in (*role.addresses(project.net), *role.addresses6(project.net))
         }
-        mailbox_servers = frozenset(role.name for role in site.roles.values() if role.has_dovecot)
+        mailbox_servers = frozenset(
+            role.name for role in site.roles.values() if role.server == "dovecot"
+        )
         self.scenario = ScenarioState(self.stream, addresses, unlogged, mailbox_servers)
         # Servers that are (re)started before their lab is used (engine/starts.py).
         self.starts = Starts()
@@ -373,8 +374,7 @@ class Lab:
             lines = logsearch.about(wanted, logs)
         pairs = ((host, line) for host, of_host in lines.items() for line in of_host)
         events = (
-            haproxylog.parse(line, host=host, seq=number)
-            for number, (host, line) in enumerate(pairs)
+            hostlog.parse(line, host=host, seq=number) for number, (host, line) in enumerate(pairs)
         )
         return replace(self.scenario.history(), events=tuple(events))
 

@@ -1,8 +1,5 @@
 """Parser for Dovecot's log: LMTP deliveries, Sieve actions and logins. Pure.
 
-The lines of a supervisor (images/inside/supervisor.py) and of its servers of tables are read
-here, too.
-
 The texts are those of Dovecot 2.4. An LMTP session has an id, which is also in Dovecot's reply
 to Postfix and in the Received header; it takes the place of a queue id. As in ``maillog``,
 each pattern takes time proportional to the line's length.
@@ -14,8 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maillab.mail import filterlog, tableslog
-from maillab.mail.maillog import Delivery, Event, Started
+from maillab.mail.maillog import Delivery, Event, NotStarted, Started
 
 _FLAGS = re.ASCII | re.DOTALL
 # ":R2" marks the second recipient of a transaction, ":T2" the second transaction.
@@ -121,34 +117,6 @@ class PasswordRefused(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted(Event):
-    """The server did not start; ``words`` is its error message."""
-
-    words: str
-
-
-def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:
-    """Parse one line of a host's log, whatever server it runs; never fail."""
-    event = filterlog.parse(line, host=host, seq=seq, arrived=arrived)
-    if event.program == "dovecot":
-        return _read(event, event.text) or event
-    if event.program == "supervisor":
-        return _supervised(event)
-    if found := tableslog.read(event.program, event.text):
-        kind, fields = found
-        return _of(event, kind, **fields)
-    return event
-
-
-def _supervised(event: Event) -> Event:
-    """Return the event of a line with which a supervisor reports its start."""
-    what, _, words = event.text.partition(": ")
-    if what == "started":
-        return _of(event, Started, version="", configuration=words)
-    return _of(event, NotStarted, words=words) if what == "Fatal" else event
-
-
 # The named groups of each pattern are the fields of its event.
 _KINDS: tuple[tuple[re.Pattern[str], Callable[..., Event]], ...] = (
     (_LOGIN, LoggedIn),
@@ -159,12 +127,13 @@ _KINDS: tuple[tuple[re.Pattern[str], Callable[..., Event]], ...] = (
 )
 
 
-def _read(event: Event, text: str) -> Event | None:
-    if delivered := _LMTP.fullmatch(text):
+def read(event: Event) -> Event | None:
+    """Return a line of Dovecot as an event of its kind, or None if it has none."""
+    if delivered := _LMTP.fullmatch(event.text):
         return _delivered(event, delivered)
     for pattern, kind in _KINDS:
-        if found := pattern.fullmatch(text):
-            return _of(event, kind, **found.groupdict(default=""))
+        if found := pattern.fullmatch(event.text):
+            return event.becomes(kind, **found.groupdict(default=""))
     return None
 
 
@@ -183,14 +152,8 @@ def _delivered(event: Event, found: re.Match[str]) -> Event | None:
         fields = {"status": "bounced", "dsn": "5.7.1", "sender": returned["sender"]}
         return _attempt(event, MailReturned, to=user, relay="sieve", **fields, **common)
     if answered := _ANSWERED.fullmatch(text):
-        return _of(event, VacationSent, session, user=user, to=answered["to"])
+        return event.becomes(VacationSent, session, user=user, to=answered["to"])
     return None
-
-
-def _of(event: Event, kind: Callable[..., Event], queue_id: str = "", **fields: object) -> Event:
-    """Return an event of a kind with the stamp, the program and the text of a plain event."""
-    common = (event.host, event.seq, event.arrived, event.stamp, event.program, event.pid)
-    return kind(*common, queue_id, event.text, **fields)
 
 
 def _attempt(
@@ -203,7 +166,7 @@ def _attempt(
     status: str = "sent",
     **fields: object,
 ) -> Event:
-    return _of(
-        event, kind, queue_id, orig_to="", relay=relay, relay_host="", relay_address="",
+    return event.becomes(
+        kind, queue_id, orig_to="", relay=relay, relay_host="", relay_address="",
         relay_port=0, delay=0.0, delays="", dsn=dsn, status=status, **fields,
     )  # fmt: skip

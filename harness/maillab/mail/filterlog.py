@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from maillab.mail import maillog
 from maillab.mail.maillog import Event
 
 _FLAGS = re.ASCII | re.DOTALL
@@ -98,34 +97,28 @@ _RSPAMD = re.compile(
 )
 
 
-def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:
-    """Parse one line of a host's log, a filter's or any that ``maillog`` knows; never fail."""
-    return refined(maillog.parse(line, host=host, seq=seq, arrived=arrived))
-
-
-def refined(event: Event) -> Event:
-    """Return a filter's line as an event of its kind, and every other event as it is."""
+def read(event: Event) -> Event | None:
+    """Return a filter's line as an event of its kind, or None if it has none."""
     # Warnings and the other kinds of event stay what they are.
-    reader = _READERS.get(event.program)
-    return (reader(event) or event) if reader and type(event) is Event else event
+    return PROGRAMS[event.program](event) if type(event) is Event else None
 
 
 def _opendkim(event: Event) -> Event | None:
     if found := _SIGNED.fullmatch(event.text):
-        return _of(event, Signed, domain=found["domain"], selector=found["selector"])
+        return _step(event, Signed, domain=found["domain"], selector=found["selector"])
     if found := _VERIFIED.fullmatch(event.text):
-        return _of(event, Checked, result="pass" if found["word"] == "successful" else "fail")
+        return _step(event, Checked, result="pass" if found["word"] == "successful" else "fail")
     return None
 
 
 def _opendmarc(event: Event) -> Event | None:
     found = _DMARC.fullmatch(event.text)
-    return _of(event, Checked, result=found["result"]) if found else None
+    return _step(event, Checked, result=found["result"]) if found else None
 
 
 def _authcheck(event: Event) -> Event | None:
     found = _AUTHCHECK.fullmatch(event.text)
-    return _of(event, Checked, result=found["result"]) if found else None
+    return _step(event, Checked, result=found["result"]) if found else None
 
 
 def _policyd_spf(event: Event) -> Event | None:
@@ -134,17 +127,17 @@ def _policyd_spf(event: Event) -> Event | None:
         return None
     envelope = _ENVELOPE.search(event.text)
     result = (found["word"] or "fail").lower()
-    return _of(event, Checked, sender=envelope["sender"] if envelope else "", result=result)
+    return _step(event, Checked, sender=envelope["sender"] if envelope else "", result=result)
 
 
 def _postgrey(event: Event) -> Event | None:
     found = _GREYLIST.fullmatch(event.text)
-    return _of(event, Greylisted, **found.groupdict(default="")) if found else None
+    return _step(event, Greylisted, **found.groupdict(default="")) if found else None
 
 
 def _postsrsd(event: Event) -> Event | None:
     found = _SRS.fullmatch(event.text)
-    return _of(event, AddressRewritten, **found.groupdict(default="")) if found else None
+    return _step(event, AddressRewritten, **found.groupdict(default="")) if found else None
 
 
 def _rspamd(event: Event) -> Event | None:
@@ -156,10 +149,10 @@ def _rspamd(event: Event) -> Event | None:
     ]
     if not found:
         return None
-    return _of(event, Checked, found["qid"], result=next(iter(results), "none"))
+    return _step(event, Checked, found["qid"] or None, result=next(iter(results), "none"))
 
 
-_READERS: dict[str, Callable[[Event], Event | None]] = {
+PROGRAMS: dict[str, Callable[[Event], Event | None]] = {
     "authcheck": _authcheck,
     "opendkim": _opendkim,
     "opendmarc": _opendmarc,
@@ -170,18 +163,13 @@ _READERS: dict[str, Callable[[Event], Event | None]] = {
 }
 
 
-def _of(
+def _step(
     event: Event,
     kind: Callable[..., Event],
-    queue_id: str = "",
+    queue_id: str | None = None,
     *,
     sender: str = "",
     recipient: str = "",
     **fields: str,
 ) -> Event:
-    """Return an event of a kind with the stamp, the program and the text of a plain event."""
-    common = (event.host, event.seq, event.arrived, event.stamp, event.program, event.pid)
-    return kind(
-        *common, queue_id or event.queue_id, event.text,
-        sender=sender, recipient=recipient, **fields,
-    )  # fmt: skip
+    return event.becomes(kind, queue_id, sender=sender, recipient=recipient, **fields)

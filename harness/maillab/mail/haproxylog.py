@@ -7,12 +7,9 @@ without "option logasap". As in ``maillog``, each pattern takes time proportiona
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from maillab.mail import dovecotlog
-from maillab.mail.dovecotlog import NotStarted
-from maillab.mail.maillog import Event
+from maillab.mail.maillog import Event, NotStarted
 
 _FLAGS = re.ASCII | re.DOTALL
 _CONNECTION = re.compile(
@@ -53,25 +50,17 @@ class ServerChecked(Event):
     state: str
 
 
-def parse(line: bytes | str, *, host: str, seq: int, arrived: float = 0.0) -> Event:
-    """Parse one line of a host's log, HAProxy's or any that ``dovecotlog`` knows; never fail."""
-    event = dovecotlog.parse(line, host=host, seq=seq, arrived=arrived)
-    if event.program != "haproxy":
-        return event
+def read(event: Event) -> Event | None:
+    """Return a line of HAProxy as an event of its kind, or None if it has none."""
     if found := _CONNECTION.fullmatch(event.text):
         fields = found.groupdict()
         address, _, port = fields.pop("client").rpartition(":")
         if address and port.isdecimal():
-            client = {"client_address": address, "client_port": int(port)}
-            return _of(event, HandedOver, **client, **fields)
+            return event.becomes(
+                HandedOver, client_address=address, client_port=int(port), **fields
+            )
     if found := _SERVER.fullmatch(event.text):
-        return _of(event, ServerChecked, **found.groupdict())
+        return event.becomes(ServerChecked, **found.groupdict())
     if found := _NOT_STARTED.fullmatch(event.text):
-        return _of(event, NotStarted, **found.groupdict())
-    return event
-
-
-def _of(event: Event, kind: Callable[..., Event], **fields: object) -> Event:
-    """Return an event of a kind with the stamp, the program and the text of a plain event."""
-    common = (event.host, event.seq, event.arrived, event.stamp, event.program, event.pid)
-    return kind(*common, event.queue_id, event.text, **fields)
+        return event.becomes(NotStarted, **found.groupdict())
+    return None

@@ -61,6 +61,13 @@ class Event:
         """The Postfix program that logged: "smtp" for "postfix/relay/smtp"."""
         return self.program.rpartition("/")[2]
 
+    def becomes(
+        self, kind: Callable[..., Event], queue_id: str | None = None, **fields: object
+    ) -> Event:
+        """Return the same line as an event of a kind, with the fields of that kind."""
+        common = (self.host, self.seq, self.arrived, self.stamp, self.program, self.pid)
+        return kind(*common, self.queue_id if queue_id is None else queue_id, self.text, **fields)
+
 
 @dataclass(frozen=True, slots=True)
 class Connected(Event):
@@ -365,6 +372,13 @@ class Blocklisted(Event):
     client_address: str
     domain: str
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted(Event):
+    """Any server: it did not start; ``words`` is its error message."""
+
+    words: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,9 +103,9 @@ PROGRAMS: dict[str, tuple[tuple[re.Pattern[str], Callable[..., Event]], ...]] = 
 }
 
 
-def read(program: str, text: str) -> tuple[Callable[..., Event], dict[str, str]] | None:
-    """Return the kind of a server's line and its fields, or None for any other line."""
-    for pattern, kind in PROGRAMS.get(program, ()):
-        if found := pattern.fullmatch(text):
-            return kind, found.groupdict(default="")
+def read(event: Event) -> Event | None:
+    """Return a line of a server of tables as an event of its kind, or None if it has none."""
+    for pattern, kind in PROGRAMS[event.program]:
+        if found := pattern.fullmatch(event.text):
+            return event.becomes(kind, **found.groupdict(default=""))
     return None

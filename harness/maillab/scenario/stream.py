@@ -16,7 +16,7 @@ from docker.errors import DockerException
 from maillab.engine import container
 from maillab.engine.client import connect, engine_errors
 from maillab.errors import TimedOut
-from maillab.mail import haproxylog
+from maillab.mail import hostlog
 from maillab.mail.maillog import Event, Sentinel
 
 Fact = TypeVar("Fact")
@@ -70,7 +70,7 @@ class Stream:
         now = time.monotonic()
         with self._arrived:
             for line in lines:
-                event = haproxylog.parse(line, host=host, seq=len(self._events), arrived=now)
+                event = hostlog.parse(line, host=host, seq=len(self._events), arrived=now)
                 self._events.append(event)
                 self._lines.setdefault(host, []).append(line.decode(errors="backslashreplace"))
             self._arrived.notify_all()

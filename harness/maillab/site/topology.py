@@ -13,7 +13,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -27,6 +27,16 @@ _NUMBER_MAX = 254
 _BYTES_MAX = 1_000_000
 _OWN_IMAGE = re.compile(r"\$\{([A-Z_]+)_IMAGE:(?:\?|-maillab/)")
 
+_IMAGE = re.compile(r"\{([A-Z_]+)_IMAGE\b")
+Server = Literal["", "postfix", "sendmail", "dovecot", "tables", "front"]
+# By the kind of a service's image; Postfix runs in all others.
+_SERVERS: dict[str, Server] = {
+    "DOVECOT": "dovecot",
+    "FRONT": "front",
+    "SENDMAIL": "sendmail",
+    "TABLES": "tables",
+}
+
 
 @dataclass(frozen=True)
 class Role:
@@ -35,10 +45,8 @@ class Role:
     name: str
     fqdn: str
     host_numbers: tuple[int, ...]
-    has_postfix: bool
-    has_sendmail: bool = False
-    has_dovecot: bool = False
-    has_tables: bool = False
+    # "" is a host with an agent alone: a client or a router.
+    server: Server = ""
     # For a front: the host whose mail server it publishes, and its address on that side.
     publishes: str = ""
     inner_number: int = 0
@@ -46,17 +54,7 @@ class Role:
     @property
     def has_mail(self) -> bool:
         """Return True for a host with an MTA."""
-        return self.has_postfix or self.has_sendmail
-
-    @property
-    def has_server(self) -> bool:
-        """Return True for a pair of services: an MTA, mailboxes, a front, or tables."""
-        return self.has_mail or self.has_dovecot or self.has_front or self.has_tables
-
-    @property
-    def has_front(self) -> bool:
-        """Return True for a front: a NAT or a balancer before a mail server."""
-        return bool(self.publishes)
+        return self.server in ("postfix", "sendmail")
 
     @property
     def agent_service(self) -> str:
@@ -66,7 +64,7 @@ class Role:
     @property
     def service(self) -> str:
         """The Compose service of its server, else of its agent."""
-        return self.name if self.has_server else self.agent_service
+        return self.name if self.server else self.agent_service
 
     def addresses(self, net: str) -> list[str]:
         """Return the host's addresses in a lab whose /24 starts with ``net``."""
@@ -107,7 +105,7 @@ class Topology:
     @property
     def postfix_hosts(self) -> list[Role]:
         """The mail hosts that run Postfix."""
-        return [role for role in self.roles.values() if role.has_postfix]
+        return [role for role in self.roles.values() if role.server == "postfix"]
 
     def role(self, name: str) -> Role:
         """Return the host with this role; raise UnknownName."""
@@ -272,26 +270,18 @@ def _role(name: str, services: dict[str, dict[str, Any]], path: Path) -> Role:
         )
     server = services.get(name)
     if server is None:
-        return Role(name, fqdn, numbers, has_postfix=False)
+        return Role(name, fqdn, numbers)
     if server.get("network_mode") != f"service:{name}{_AGENT}":
         raise BadTopology(
             f"{path}: service {name}: needs 'network_mode: service:{name}{_AGENT}', "
             f"not {_brief(server.get('network_mode'))}"
         )
     image = server["image"] if _has_text(server, "image") else ""
-    if "FRONT_IMAGE" in image:
+    kind = _IMAGE.search(image)
+    server_kind = _SERVERS.get(kind[1] if kind else "", "postfix")
+    if server_kind == "front":
         return _front(name, fqdn, numbers, services, path)
-    has_sendmail, has_dovecot = "SENDMAIL_IMAGE" in image, "DOVECOT_IMAGE" in image
-    has_tables = "{TABLES_IMAGE" in image
-    return Role(
-        name,
-        fqdn,
-        numbers,
-        has_postfix=not (has_sendmail or has_dovecot or has_tables),
-        has_sendmail=has_sendmail,
-        has_dovecot=has_dovecot,
-        has_tables=has_tables,
-    )
+    return Role(name, fqdn, numbers, server_kind)
 
 
 def _front(
@@ -306,6 +296,4 @@ def _front(
             f"{path}: service {name}: needs 'environment:' with PUBLISHES, a host of this file, "
             f"and INNER, the front's address on its side, such as ${{NET:-{NET_DEFAULT}}}.129"
         )
-    return Role(
-        name, fqdn, numbers, has_postfix=False, publishes=publishes, inner_number=int(inner[1])
-    )
+    return Role(name, fqdn, numbers, "front", publishes=publishes, inner_number=int(inner[1]))

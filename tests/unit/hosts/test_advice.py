@@ -36,7 +36,7 @@ class Postconf(Channel):
 def mail() -> PostfixHost:
     """Return a host without a container."""
     channel = Postconf()
-    role = Role("mail", "mail.example.com", (10,), has_postfix=True)
+    role = Role("mail", "mail.example.com", (10,), "postfix")
     return PostfixHost(role, "198.18.0", channel, channel, ScenarioState(Stream(), {}))
 
 

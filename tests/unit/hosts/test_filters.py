@@ -33,7 +33,7 @@ class Recording(Channel):
 @pytest.fixture
 def sender(monkeypatch: pytest.MonkeyPatch) -> Host:
     """Return a host with filters and a name server."""
-    role = Role("sender", "mail.example.com", (10,), has_postfix=False)
+    role = Role("sender", "mail.example.com", (10,))
     host = Host(role, "198.18.0", Recording("baseline"), ScenarioState(Stream(), {}))
     host.filters = Recording("supervised", "filters")
     dns = Recording("records")

@@ -26,7 +26,7 @@ class Unasked(Channel):
 
 
 def sendmail_host() -> SendmailHost:
-    role = Role("old", "old.example.com", (10,), has_postfix=False, has_sendmail=True)
+    role = Role("old", "old.example.com", (10,), "sendmail")
     return SendmailHost(role, "198.18.0", Unasked(), Unasked(), ScenarioState(Stream(), {}))
 
 
@@ -37,7 +37,7 @@ def test_both_kinds_are_mail_servers_and_neither_is_the_other() -> None:
 
 
 def dovecot_host() -> DovecotHost:
-    role = Role("m", "m.example.com", (40,), has_postfix=False, has_dovecot=True)
+    role = Role("m", "m.example.com", (40,), "dovecot")
     return DovecotHost(role, "198.18.0", Unasked(), Unasked(), ScenarioState(Stream(), {}))
 
 
@@ -63,7 +63,7 @@ def test_a_fault_of_postfix_refuses_a_mailbox_server(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", [HostCrashed(), HostFrozen()])
 def test_a_fault_of_a_server_refuses_a_host_without_one(fault: Fault) -> None:
-    role = Role("client", "client.example.com", (30,), has_postfix=False)
+    role = Role("client", "client.example.com", (30,))
     client = Host(role, "198.18.0", Unasked(), ScenarioState(Stream(), {}))
 
     with pytest.raises(BadInput, match="it runs no server"), fault.on(client):

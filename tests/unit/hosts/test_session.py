@@ -32,7 +32,7 @@ class Agent:
 
 
 def host(name: str, agent: Agent) -> Host:
-    role = Role(name, f"{name}.test", (10,), has_postfix=False)
+    role = Role(name, f"{name}.test", (10,))
     return Host(role, "198.18.0", cast("Channel", agent), ScenarioState(Stream(), {}))
 
 

@@ -50,7 +50,7 @@ class Caller(Channel):
 
 
 def host(channel: Channel, name: str = "leaf") -> PostfixHost:
-    role = Role(name, f"{name}.example.com", (10,), has_postfix=True)
+    role = Role(name, f"{name}.example.com", (10,), "postfix")
     return PostfixHost(role, "198.18.0", channel, channel, ScenarioState(Stream(), {}))
 
 

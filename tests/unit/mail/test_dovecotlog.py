@@ -17,12 +17,11 @@ from maillab.mail.dovecotlog import (
     MailRedirected,
     MailReturned,
     MailSaved,
-    NotStarted,
     PasswordRefused,
     VacationSent,
-    parse,
 )
-from maillab.mail.maillog import Delivery, Event, Sentinel, Started
+from maillab.mail.hostlog import parse
+from maillab.mail.maillog import Delivery, Event, NotStarted, Sentinel, Started
 
 HEAD = "Nov 30 16:41:57 mailbox dovecot: "
 LMTP = "lmtp(alice@example.com)<80><5gdZJKOnDWtQAAAAMHBLgg>: "
@@ -140,7 +139,7 @@ def test_every_class_of_event_has_a_line() -> None:
     kinds = [*Event.__subclasses__(), *dovecotlog.LmtpDelivery.__subclasses__()]
 
     ours = {kind.__name__ for kind in kinds if kind.__module__ == dovecotlog.__name__}
-    assert len(ours) > len(dovecotlog.LmtpDelivery.__subclasses__())
+    assert ours > {kind.__name__ for kind in dovecotlog.LmtpDelivery.__subclasses__()}
     assert ours <= shown
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costs import grows_like_its_length
-from maillab.mail.filterlog import Checked, Greylisted, Signed, parse
+from maillab.mail.filterlog import Checked, Greylisted, Signed
+from maillab.mail.hostlog import parse
 from maillab.mail.maillog import Complaint, Event, Rejected
 
 HEAD = "Nov 30 19:45:53 mx "

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costs import grows_like_its_length
-from maillab.mail.dovecotlog import NotStarted
-from maillab.mail.haproxylog import HandedOver, ServerChecked, parse
-from maillab.mail.maillog import Connected, Event, Started
+from maillab.mail.haproxylog import HandedOver, ServerChecked
+from maillab.mail.hostlog import parse
+from maillab.mail.maillog import Connected, Event, NotStarted, Started
 
 HEAD = "Nov 30 19:34:49 front haproxy[19]: "
 AT = "[30/Nov/2026:19:34:49.593]"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from histories import copy, found, path, sent
-from maillab.mail.dovecotlog import parse
 from maillab.mail.history import History, Stored
+from maillab.mail.hostlog import parse
 from maillab.mail.journey import Journey
 from maillab.mail.ledger import judge
 from maillab.mail.tracing import Journeys

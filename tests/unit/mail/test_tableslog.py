@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maillab.mail import dovecotlog
-from maillab.mail.dovecotlog import NotStarted
-from maillab.mail.maillog import Event, Started
+from maillab.mail import hostlog
+from maillab.mail.maillog import Event, NotStarted, Started
 from maillab.mail.tableslog import TableConnection, TableLoginRefused, TableQuery
 
 STAMP = "Nov 30 19:53:26 tables "
@@ -14,7 +13,7 @@ STAMP = "Nov 30 19:53:26 tables "
 
 def parsed(line: str) -> Event:
     """Parse a line of a host's log."""
-    return dovecotlog.parse(STAMP + line, host="tables", seq=0)
+    return hostlog.parse(STAMP + line, host="tables", seq=0)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_an_agent_alone_is_a_client_without_postfix() -> None:
     """It is a host of the lab, but no mail host."""
     site = topology.load("standalone")
 
-    assert site.role("client") == Role("client", "client.example.net", (30,), has_postfix=False)
+    assert site.role("client") == Role("client", "client.example.net", (30,))
     assert "client" not in {role.name for role in site.mail_hosts}
 
 
@@ -201,8 +201,8 @@ def test_a_mail_host_may_run_sendmail_instead() -> None:
     site = topology.load("sendmail")
     sendmail, postfix = site.role("sendmail"), site.role("postfix")
 
-    assert (sendmail.has_mail, sendmail.has_postfix, sendmail.has_sendmail) == (True, False, True)
-    assert (postfix.has_mail, postfix.has_postfix, postfix.has_sendmail) == (True, True, False)
+    assert (sendmail.server, sendmail.has_mail) == ("sendmail", True)
+    assert (postfix.server, postfix.has_mail) == ("postfix", True)
     assert "sendmail" in {role.name for role in site.mail_hosts}
     assert "sendmail" not in {role.name for role in site.postfix_hosts}
     assert site.own_images == ("sendmail",)
@@ -213,8 +213,8 @@ def test_a_host_with_dovecot_is_a_pair_but_no_mail_host() -> None:
     site = topology.load("submission")
     mailbox, mail = site.role("mailbox"), site.role("mail")
 
-    assert (mailbox.has_server, mailbox.has_mail, mailbox.has_dovecot) == (True, False, True)
-    assert (mail.has_server, mail.has_mail, mail.has_dovecot) == (True, True, False)
+    assert (mailbox.server, mailbox.has_mail) == ("dovecot", False)
+    assert (mail.server, mail.has_mail) == ("postfix", True)
     assert (mailbox.service, site.role("client").service) == ("mailbox", "client-net")
     assert "mailbox" not in {role.name for role in site.mail_hosts}
     assert site.own_images == ("dovecot",)
@@ -225,9 +225,9 @@ def test_a_front_is_a_pair_that_names_what_it_publishes() -> None:
     site = topology.load("published")
     front = site.role("front")
 
-    assert (front.has_server, front.has_mail, front.has_front) == (True, False, True)
+    assert (front.server, front.has_mail) == ("front", False)
     assert (front.publishes, front.inner_number) == ("mail", 129)
-    assert not site.role("mail").has_front
+    assert site.role("mail").server == "postfix"
     assert site.own_images == ("front",)
 
 
@@ -250,8 +250,8 @@ def test_a_host_with_tables_is_a_pair_but_no_mail_host() -> None:
     site = topology.load("hosting")
     tables, mail = site.role("tables"), site.role("mail")
 
-    assert (tables.has_server, tables.has_mail, tables.has_tables) == (True, False, True)
-    assert (mail.has_postfix, mail.has_tables) == (True, False)
+    assert (tables.server, tables.has_mail) == ("tables", False)
+    assert mail.server == "postfix"
     assert site.own_images == ("dovecot", "postfix-tables", "tables")
 
 
