@@ -130,7 +130,7 @@ class Lab:
 
     @property
     def servers(self) -> list[ServerHost]:
-        """The hosts whose log the lab reads: those with an MTA, a mailbox server or a front."""
+        """The hosts that run a server: the lab reads their logs."""
         return [host for host in self.hosts.values() if isinstance(host, ServerHost)]
 
     @property
@@ -160,14 +160,17 @@ class Lab:
 
     @functools.cached_property
     def no_ipv6(self) -> str:
-        """Why the lab's hosts do not reach each other by IPv6; "" if they do."""
+        """The reason why hosts of the lab do not reach each other by IPv6; "" if they do."""
         if why := compose.no_ipv6():
             return why
         host = next(iter(self.hosts.values()))
         shown = host.network.run("ip", "-6", "-o", "address", "show", "scope", "global").stdout
         if not shown:
             return "the engine gives its containers no IPv6"
-        server = next(address for address in host.name_servers if is_ipv6(address))
+        server = next((address for address in host.name_servers if is_ipv6(address)), "")
+        if not server:
+            # A topology of the user's may have no name server of ours to try.
+            return ""
         there = f"</dev/tcp/{server}/53"
         reached = host.network.run("timeout", str(_IPV6_WITHIN_S), "bash", "-c", there, check=False)
         if reached.status == 0:
