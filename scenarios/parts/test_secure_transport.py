@@ -410,12 +410,12 @@ def reported(lab: Lab) -> list[str]:
 
 
 def test_behaviour_a_collector_gets_a_report_about_each_domain_that_wants_it(lab: Lab) -> None:
-    """Postfix 3.10 sends one for each TLS session (RFC 8460), and with it the reason of a failure.
+    """Postfix sends one for each TLS session (RFC 8460), and with it the reason of a failure.
 
-    Before, there are no such settings.
+    Before 3.10 there are no such settings, and Debian 12's 3.10 is built without it.
     """
     settings = {"smtp_tlsrpt_enable": "yes", "smtp_tlsrpt_socket_name": "tlsrpt"}
-    if not lab.has("TLSRPT"):
+    if not lab.has("smtp_tlsrpt_enable"):
         with pytest.raises(UnknownName, match="has no parameter smtp_tlsrpt_enable"):
             lab.sender.cure.configure(**settings)
         return
@@ -430,6 +430,10 @@ def test_behaviour_a_collector_gets_a_report_about_each_domain_that_wants_it(lab
 
     assert ends == ["verified", "waits", "encrypted"]
     reports = [json.loads(text) for text in reported(lab)]
+    if not lab.has("TLSRPT"):
+        assert not reports
+        assert "TLSRPT is selected, but TLSRPT is not compiled in" in complaints(lab)
+        return
     failed = [(report["d"], report["policies"][0]["f"]) for report in reports]
     assert failed == [("dane.example", 0), ("tlsa-mismatch.example", 1)]
     assert reports[0]["pr"] == "v=TLSRPTv1; rua=mailto:reports@dane.example"

@@ -123,11 +123,16 @@ CHANGES = {
         'the log has "no matching DANE TLSA records", too',
         since=("3.6.0",),
     ),
+    "smtp_tlsrpt_enable": Change(
+        "there is no such parameter",
+        "smtp_tlsrpt_enable = yes asks for reports on TLS sessions (TLSRPT)",
+        since=("3.10.0",),
+    ),
     "TLSRPT": Change(
-        "there is no smtp_tlsrpt_enable",
+        'smtp_tlsrpt_enable = yes: "TLSRPT is selected, but TLSRPT is not compiled in"',
         "smtp(8) sends a report on each TLS session to smtp_tlsrpt_socket_name, if the domain "
         "wants one",
-        since=("3.10.0",),
+        debian=13,
     ),
     "TLSRPT attributes of TLS policies": Change(
         'a policy with policy_type and the like is invalid: "invalid attribute name", mail waits',
